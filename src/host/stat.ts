@@ -1,0 +1,64 @@
+/** What a received file descriptor is, before anything is done with it. */
+import { readlinkSync } from 'node:fs';
+import { bind, bindSyscall, errno, SYSCALL } from './libc.ts';
+import { PAGE_SIZE } from './mapping.ts';
+import { NativeMemory } from './native-memory.ts';
+
+const statx = bindSyscall(['int', 'str', 'int', 'uint32_t', 'uintptr_t']);
+const fstatfs = bind('fstatfs', 'int', ['int', 'uintptr_t']);
+
+const AT_EMPTY_PATH = 0x1000;
+const STATX_TYPE_MODE_SIZE = 0x1 | 0x2 | 0x200;
+/** Offsets in `struct statx`, the same on every processor. */
+const STX_MODE = 28;
+const STX_SIZE = 40;
+
+const S_IFMT = 0o170000;
+const KINDS: { readonly [mode: number]: FdKind } = {
+  0o100000: 'file',
+  0o140000: 'socket',
+  0o010000: 'fifo',
+  0o020000: 'device',
+  0o060000: 'device',
+};
+
+const HUGETLBFS_MAGIC = 0x958458f6;
+/** Offset of `f_bsize` in `struct statfs` of 64-bit Linux; `f_type` comes first. */
+const F_BSIZE = 8;
+
+/** `device` is a character or block device, such as /dev/dax0.0: it can be mapped, but its size is not known here. */
+export type FdKind = 'file' | 'eventfd' | 'socket' | 'fifo' | 'device' | 'other';
+
+const answer = NativeMemory.allocate(4096);
+
+/** @returns size in bytes of a regular file (of anything else, mostly 0), or −errno */
+export function fdSize(fd: number): number {
+  const result = statx(SYSCALL.statx, fd, '', AT_EMPTY_PATH, STATX_TYPE_MODE_SIZE, answer.address);
+  if (result < 0) return -errno();
+  return Number(answer.view.getBigUint64(STX_SIZE, true));
+}
+
+/** @returns what kind of thing `fd` is; `other` also when it cannot be told */
+export function fdKind(fd: number): FdKind {
+  // An eventfd has no file type of its own: only the name of its anonymous inode tells it.
+  if (linkTarget(fd) === 'anon_inode:[eventfd]') return 'eventfd';
+  const result = statx(SYSCALL.statx, fd, '', AT_EMPTY_PATH, STATX_TYPE_MODE_SIZE, answer.address);
+  if (result < 0) return 'other';
+  return KINDS[answer.view.getUint16(STX_MODE, true) & S_IFMT] ?? 'other';
+}
+
+/** @returns the size in bytes of the pages `fd` is mapped by: those of a hugetlbfs file are huge. Or −errno */
+export function fdPageSize(fd: number): number {
+  const result = fstatfs(fd, answer.address);
+  if (result < 0) return -errno();
+  const isHuge = answer.view.getUint32(0, true) === HUGETLBFS_MAGIC;
+  return isHuge ? Number(answer.view.getBigUint64(F_BSIZE, true)) : PAGE_SIZE;
+}
+
+function linkTarget(fd: number): string {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`);
+  } catch {
+    return ''; // not open, or no /proc in the sandbox: the caller falls back to what stat says
+  }
+}
