@@ -17,7 +17,7 @@ export class CodecError extends Error {
   }
 }
 
-interface FieldType<T> {
+export interface FieldType<T> {
   readonly size: number;
   readonly align: number;
   /** bufferpack format; an empty one marks padding. */
@@ -71,7 +71,8 @@ export const bytes = (size: number): FieldType<Uint8Array> => ({
   format: `${size}A`,
   read: (raw: Uint8Array) => Uint8Array.from(raw),
   write: (value, path) => {
-    if (value.length !== size) throw new CodecError('BAD_VALUE', `${path}: ${value.length} bytes, allowed ${size}`);
+    if (value.length !== size)
+      throw new CodecError('BAD_VALUE', `${path}: ${value.length} bytes, allowed ${size}`);
     return Buffer.from(value);
   },
 });
@@ -85,7 +86,7 @@ export const pad = (size: number): FieldType<undefined> => ({
   write: () => undefined,
 });
 
-type Fields = Readonly<Record<string, FieldType<any>>>;
+export type Fields = Readonly<Record<string, FieldType<any>>>;
 type ValueKeys<F extends Fields> = {
   [K in keyof F]: F[K] extends FieldType<infer T> ? ([T] extends [undefined] ? never : K) : never;
 }[keyof F];
@@ -145,7 +146,8 @@ export function struct<F extends Fields>(
 
   const read = (raw: Uint8Array): StructValue<F> => {
     const values = bufferpack.unpack(format, Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength), 0);
-    if (values === undefined) throw new CodecError('BAD_SIZE', `${name}: bufferpack refused ${raw.length} bytes`);
+    if (values === undefined)
+      throw new CodecError('BAD_SIZE', `${name}: bufferpack refused ${raw.length} bytes`);
     return Object.fromEntries(valued.map((p, i) => [p.name, p.type.read(values[i])])) as StructValue<F>;
   };
   const write = (value: StructValue<F>, path: string): Buffer => {
@@ -167,7 +169,10 @@ export function struct<F extends Fields>(
     write: (value, path) => write(value, path),
     decode: (octets, start = 0) => {
       if (octets.length - start < size)
-        throw new CodecError('BAD_SIZE', `${name}: ${Math.max(0, octets.length - start)} bytes, allowed ${size}`);
+        throw new CodecError(
+          'BAD_SIZE',
+          `${name}: ${Math.max(0, octets.length - start)} bytes, allowed ${size}`,
+        );
       return read(octets.subarray(start, start + size));
     },
     encode: (value) => write(value, name),
