@@ -14,6 +14,7 @@ export type HostAddress = number & { readonly [hostTag]: true };
 export const KiB = 1024;
 export const MiB = 1024 * KiB;
 export const GiB = 1024 * MiB;
+export const TiB = 1024 * GiB;
 
 /** Marks a number as a guest physical address. The caller has checked that it is a safe integer. */
 export const gpa = (address: number): Gpa => address as Gpa;

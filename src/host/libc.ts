@@ -18,6 +18,8 @@ interface ArgumentTypes {
   /** Sizes and offsets; also `ssize_t` and `off_t`. */
   int64_t: number;
   uint64_t: number;
+  /** A file offset that may be beyond 2^53: such a one comes as a bigint. */
+  int64: number | bigint;
   /** An address of this process as a number, mostly `NativeMemory.address`. */
   uintptr_t: number;
   /** Copied as NUL-terminated UTF-8 for the time of the call. */

@@ -14,8 +14,9 @@ const STX_MODE = 28;
 const STX_SIZE = 40;
 
 const S_IFMT = 0o170000;
+const S_IFREG = 0o100000;
 const KINDS: { readonly [mode: number]: FdKind } = {
-  0o100000: 'file',
+  [S_IFREG]: 'file',
   0o140000: 'socket',
   0o010000: 'fifo',
   0o020000: 'device',
@@ -36,6 +37,13 @@ export function fdSize(fd: number): number {
   const result = statx(SYSCALL.statx, fd, '', AT_EMPTY_PATH, STATX_TYPE_MODE_SIZE, answer.address);
   if (result < 0) return -errno();
   return Number(answer.view.getBigUint64(STX_SIZE, true));
+}
+
+/** @returns size in bytes of a regular file, Infinity of anything else (its size is not known), or −errno */
+export function mappableSize(fd: number): number {
+  const size = fdSize(fd);
+  if (size < 0) return size;
+  return (answer.view.getUint16(STX_MODE, true) & S_IFMT) === S_IFREG ? size : Infinity;
 }
 
 /** @returns what kind of thing `fd` is; `other` also when it cannot be told */
