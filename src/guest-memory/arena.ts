@@ -53,6 +53,11 @@ export class Arena {
     return this.#free.count;
   }
 
+  /** Whether the whole range lies in the arena, mapped or reserved. */
+  contains(address: number, size: number): boolean {
+    return this.#reservations.some((r) => address >= r.address && address + size <= r.address + r.size);
+  }
+
   /** @returns the address, which is the caller's until `unmap`, or −errno: nothing has changed then */
   map(range: FileRange): number {
     const placement = placementOf(range);
@@ -80,7 +85,7 @@ export class Arena {
    * @throws {RangeError} if the range is not the arena's
    */
   view(address: number, size: number): ArrayBuffer {
-    if (!this.#reservations.some((r) => address >= r.address && address + size <= r.address + r.size))
+    if (!this.contains(address, size))
       throw new RangeError(`no view of ${size} bytes at ${address}: outside the arena`);
     return viewOf(address, size);
   }

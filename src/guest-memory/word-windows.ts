@@ -12,8 +12,8 @@ const WINDOW = 4 * GiB;
 export class WordWindows {
   /** Address of the first word of the window that `around` answered last. */
   lastAddress = 0;
-  #last = new Uint32Array(0);
-  readonly #windows = new Map<number, Uint32Array>();
+  #last: Uint32Array<ArrayBuffer> = new Uint32Array(0);
+  readonly #windows = new Map<number, Uint32Array<ArrayBuffer>>();
   readonly #start: number;
   readonly #end: number;
 
