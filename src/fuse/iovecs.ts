@@ -2,7 +2,7 @@
  * Iovecs over the segments of a chain, in native memory, for preadv and pwritev. Neighbours in memory become one.
  */
 import type { Chain } from '../virtio/chain.ts';
-import type { ByteAccess, Scratch } from './scratch.ts';
+import type { HostMemory, Scratch } from './scratch.ts';
 
 /** IOV_MAX: more make preadv fail with EINVAL. */
 const MAX_IOVECS = 1024;
@@ -15,8 +15,8 @@ export class Iovecs {
   count = 0;
   readonly #memory: Scratch;
 
-  constructor(access: ByteAccess) {
-    this.#memory = access.allocate(MAX_IOVECS * IOVEC_WORDS * 4);
+  constructor(host: Pick<HostMemory, 'allocate'>) {
+    this.#memory = host.allocate(MAX_IOVECS * IOVEC_WORDS * 4);
   }
 
   get address(): number {

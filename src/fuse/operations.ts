@@ -20,7 +20,7 @@ export type NameKind = 'entry' | 'target' | 'xattr' | 'ignored';
 export type Trailer =
   | 'none'
   | 'extensions' // security context and supplementary groups
-  | 'value' // octets copied into scratch: their count is the argument at `valueSizeAt`
+  | 'value' // octets copied into scratch
   | 'data'; // octets left in guest memory (WRITE)
 
 export interface OperationRow {
@@ -31,7 +31,7 @@ export interface OperationRow {
   readonly wireSize: number;
   readonly names: readonly NameKind[];
   readonly trailer: Trailer;
-  /** Byte offset, in the arguments, of the count of a 'value'. */
+  /** Where in the arguments the count of a 'value' or 'data' is, in bytes. */
   readonly valueSizeAt: number;
   /** Bytes of payload the guest must have room for before anything is done. */
   readonly replySize: number;
@@ -82,7 +82,10 @@ export const OPERATIONS: { readonly [opcode in FuseOpcode]?: OperationRow } = {
   [FuseOpcode.LINK]: row('link', wire.LinkIn, EntryOut.size, ENTRY),
   [FuseOpcode.OPEN]: row('open', wire.OpenIn, OpenOut.size),
   [FuseOpcode.READ]: row('read', wire.ReadIn, 0),
-  [FuseOpcode.WRITE]: row('write', wire.WriteIn, wire.WriteOut.size, { trailer: 'data' }),
+  [FuseOpcode.WRITE]: row('write', wire.WriteIn, wire.WriteOut.size, {
+    trailer: 'data',
+    valueSizeAt: wire.WriteIn.offset.size,
+  }),
   [FuseOpcode.STATFS]: row('statfs', NOTHING, wire.StatfsOut.size),
   [FuseOpcode.RELEASE]: row('release', wire.ReleaseIn, 0),
   [FuseOpcode.FSYNC]: row('fsync', wire.FsyncIn, 0),

@@ -9,7 +9,7 @@
 import type { Chain } from '../virtio/chain.ts';
 import { InHeader, OutHeader } from '../../protocol/fuse.ts';
 import { Iovecs } from './iovecs.ts';
-import type { ByteAccess, Scratch } from './scratch.ts';
+import type { HostMemory, Scratch } from './scratch.ts';
 
 /** Largest read or write, and so the largest reply: 256 pages. */
 export const MAX_TRANSFER = 1024 * 1024;
@@ -77,12 +77,12 @@ export class FuseRequest {
   readonly input: Scratch;
   readonly #iovecs: Iovecs;
 
-  constructor(access: ByteAccess) {
-    this.input = access.allocate(MAX_REQUEST_COPY);
-    this.reply = access.allocate(MAX_TRANSFER);
+  constructor(host: Pick<HostMemory, 'allocate'>) {
+    this.input = host.allocate(MAX_REQUEST_COPY);
+    this.reply = host.allocate(MAX_TRANSFER);
     this.arg = this.input.u32.subarray(ARGUMENT_WORD);
     this.argAddress = this.input.address + InHeader.size;
-    this.#iovecs = new Iovecs(access);
+    this.#iovecs = new Iovecs(host);
   }
 
   /** The 32-bit argument at byte `offset`, a multiple of 4: `request.u32(ReadIn.offset.size)`. */
