@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
+import { CountReporter } from './support/count-reporter.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
@@ -7,6 +8,7 @@ export default defineConfig({
   root,
   test: {
     pool: 'forks',
+    reporters: ['default', new CountReporter()],
     projects: [
       {
         root,
@@ -15,6 +17,7 @@ export default defineConfig({
           include: ['test/**/*.test.ts'],
           exclude: ['test/system/**', 'test/bench/**'],
           testTimeout: 20_000,
+          sequence: { groupOrder: 0 },
         },
       },
       {
@@ -25,6 +28,8 @@ export default defineConfig({
           testTimeout: 300_000,
           hookTimeout: 300_000,
           fileParallelism: false,
+          sequence: { groupOrder: 1 },
+          globalSetup: ['test/support/guest-setup.ts'],
         },
       },
     ],

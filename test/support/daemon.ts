@@ -1,0 +1,98 @@
+/**
+ * The virtio-fs daemon under test, on a new socket and, unless told otherwise, a new empty directory.
+ *
+ * `DAEMON='command with arguments'` in the environment runs the same tests against another daemon, such as
+ * .cache/guest-kit/peers/run-rust.
+ */
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { KIT, REPOSITORY } from './guest-kit.ts';
+import { TestProcess, type ExitState } from './processes.ts';
+
+const OVERRIDE = process.env['DAEMON']?.split(/\s+/).filter((word) => word !== '');
+const OURS = ['node', join(REPOSITORY, 'dist/src/cli/vhost-user-fs.js')];
+
+export const isPeerDaemon = OVERRIDE !== undefined;
+
+export interface DaemonOptions {
+  /** Names the log, .cache/guest-runs/NAME.daemon.log. */
+  readonly name: string;
+  readonly sharedDir?: string;
+  readonly flags?: readonly string[];
+  readonly logLevel?: string;
+}
+
+export class Daemon {
+  readonly socketPath: string;
+  readonly sharedDir: string;
+  readonly process: TestProcess;
+  readonly #directory: string;
+
+  private constructor(options: DaemonOptions) {
+    this.#directory = mkdtempSync(join(tmpdir(), 'vhost-user-'));
+    this.socketPath = join(this.#directory, 'fs.sock');
+    this.sharedDir = options.sharedDir ?? mkdtempSync(join(this.#directory, 'share-'));
+    const command = [
+      ...(OVERRIDE ?? OURS),
+      `--socket-path=${this.socketPath}`,
+      `--shared-dir=${this.sharedDir}`,
+      `--log-level=${options.logLevel ?? 'debug'}`,
+      '--sandbox=none',
+      '--seccomp=none',
+      '--xattr',
+      '--posix-acl',
+      '--announce-submounts',
+      '--allow-direct-io',
+      ...(options.flags ?? []),
+    ];
+    this.process = new TestProcess(command, runLog(`${options.name}.daemon`));
+  }
+
+  static async start(options: DaemonOptions): Promise<Daemon> {
+    const daemon = new Daemon(options);
+    const end = Date.now() + 20_000;
+    while (!existsSync(daemon.socketPath)) {
+      if (!daemon.process.isAlive || Date.now() > end) {
+        await daemon.process.stop();
+        throw new Error(`the daemon does not listen; its log:\n${daemon.process.log.slice(-4000)}`);
+      }
+      await sleep(20);
+    }
+    return daemon;
+  }
+
+  /** Mappings of guest memory: every front-end of these tests hands out memfds. */
+  memfdMappings(): number {
+    return this.#maps().filter((line) => line.includes('/memfd:')).length;
+  }
+
+  mappings(): number {
+    return this.#maps().length;
+  }
+
+  openFds(): number {
+    return readdirSync(`/proc/${this.process.pid}/fd`).length;
+  }
+
+  /** Ends the daemon and removes its directory, socket and share included. */
+  async close(): Promise<ExitState> {
+    const state = await this.process.stop();
+    rmSync(this.#directory, { recursive: true, force: true });
+    return state;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #maps(): string[] {
+    return readFileSync(`/proc/${this.process.pid}/maps`, 'utf8').trimEnd().split('\n');
+  }
+}
+
+/** Where the output of a test's process goes; kept until the next run of the same test. */
+export function runLog(name: string): string {
+  return join(KIT, '..', 'guest-runs', `${name}.log`);
+}
