@@ -25,6 +25,9 @@ export type ProtocolErrorCode =
   | 'REGION_INVALID' // size 0, wrap-around, beyond the fd, misaligned
   | 'REGION_UNKNOWN' // no region matches the one to remove
   | 'UNMAPPED' // an address lies in no region
+  | 'REFUSED' // the back-end answered that it failed
+  | 'TIMEOUT' // the peer did not answer in time
+  | 'CLOSED' // the peer has gone
   | 'SYSTEM'; // the host kernel refused what the request needs
 
 /** The vhost-user peer broke the protocol or asked for what cannot be. */
@@ -50,4 +53,23 @@ export class GuestError extends CodedError<GuestErrorCode> {
 /** The operator asked for what cannot be: option, path, permission. */
 export class ConfigError extends CodedError<'BAD_OPTION' | 'NOT_SUPPORTED' | 'SYSTEM'> {
   override readonly name = 'ConfigError';
+}
+
+export type MemoryErrorCode =
+  | 'ALREADY_MAPPED' // a region has one container at a time
+  | 'NOT_MAPPED' // the region is not in the container it should be removed from
+  | 'ALIAS_CYCLE' // a region would show itself without end
+  | 'BAD_SIZE' // outside 0 … 2^64
+  | 'BAD_ADDRESS' // outside 0 … 2^64 − 1
+  | 'SIZE_MISMATCH' // a RAM region larger than its RAM block
+  | 'WRONG_KIND' // the kind of region cannot do that
+  | 'DISCARD_MANAGER' // set twice, or changed while the region is mapped
+  | 'UNBALANCED' // commit without begin
+  | 'BUSY' // the topology was edited by a listener while it is told about an edit
+  | 'BAD_STATE' // listener, address space or dirty log used in the wrong state
+  | 'BAD_TREE'; // a text is not what `info mtree` prints
+
+/** The memory topology was asked for what cannot be. Nothing has changed. */
+export class MemoryError extends CodedError<MemoryErrorCode> {
+  override readonly name = 'MemoryError';
 }
