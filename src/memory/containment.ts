@@ -1,0 +1,42 @@
+/**
+ * Which region the tree shows through which. An alias may show what it lies in, somewhere else (real machines mirror their buses
+ * so): that ends, because each round is clipped further. These questions find such loops; `render.ts` says whether they end.
+ */
+import type { MemoryRegion } from './region.ts';
+
+/** Whether mapping `child` in `container` makes some region show itself: whether `child` reaches `container` already. */
+export function isShownBy(child: MemoryRegion, container: MemoryRegion): boolean {
+  const shown = child.target ?? child;
+  if (container === child || container === shown) return true;
+  if (shown.target === undefined && shown.subregions.length === 0) return false;
+  const seen = new Set<MemoryRegion>([container]);
+  for (const region of seen) {
+    if (region === child || region === shown) return true;
+    if (region.container !== undefined) seen.add(region.container);
+    if (region.usedAliases !== undefined) for (const alias of region.usedAliases) seen.add(alias);
+  }
+  return false;
+}
+
+/**
+ * The region a view of `root` is rendered from. Levels that add nothing are skipped, so that address spaces that look alike
+ * share one view; what those levels say about readonly, nonvolatile and unmergeable is lost on the way, as in QEMU.
+ *
+ * @returns undefined: nothing is enabled, the view is the empty one
+ */
+export function viewRootOf(root: MemoryRegion): MemoryRegion | undefined {
+  let region = root;
+  while (region.enabled) {
+    let next: MemoryRegion | undefined;
+    if (region.target !== undefined) {
+      if (region.aliasOffset === 0n && region.size >= region.target.size) next = region.target;
+    } else if (!region.terminates) {
+      if (region.enabledCount === 0) return undefined;
+      const child = region.onlyEnabled;
+      if (child !== undefined && child.address === 0n && region.size >= child.size) next = child;
+    }
+    if (next === undefined) return region;
+    region = next;
+  }
+  return undefined;
+}

@@ -1,0 +1,4 @@
+/** placeholder */
+export interface IommuRegion {
+  readonly x?: never;
+}

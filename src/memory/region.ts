@@ -1,0 +1,384 @@
+/**
+ * A node of the region tree. A region has a size and a behaviour; where it is seen is decided by whoever maps it: by its container,
+ * as a subregion, or by aliases that show a part of it elsewhere. Regions know no absolute address.
+ *
+ * Every edit outside a transaction is a transaction of its own. Errors come before any change.
+ */
+import { MemoryError } from '../errors.ts';
+import { hex } from '../units.ts';
+import { isShownBy } from './containment.ts';
+import type { CoalescedRange } from './coalesced.ts';
+import type { Ioeventfd } from './ioeventfd.ts';
+import type { IommuRegion } from './iommu.ts';
+import type { RamBlock } from './ram-block.ts';
+import type { RamDiscardManager } from './ram-discard.ts';
+import {
+  checkedAddress,
+  checkedSize,
+  DirtyClient,
+  type RegionDescription,
+  type RegionKind,
+  type RegionOwner,
+} from './region-description.ts';
+import type { RegionOps } from './region-ops.ts';
+import { Subregions } from './subregions.ts';
+import type { MemoryTopology } from './topology.ts';
+
+const NO_REGIONS: readonly MemoryRegion[] = [];
+const NO_IOEVENTFDS: readonly Ioeventfd[] = [];
+const NO_COALESCED: readonly CoalescedRange[] = [];
+
+export class MemoryRegion {
+  readonly topology: MemoryTopology;
+  readonly kind: RegionKind;
+  readonly name: string;
+  readonly owner: RegionOwner | undefined;
+  /** What an alias shows. */
+  readonly target: MemoryRegion | undefined;
+  readonly block: RamBlock | undefined;
+  readonly ops: RegionOps | undefined;
+  readonly iommu: IommuRegion | undefined;
+  /** Whether it shows itself: false for containers and aliases. */
+  readonly terminates: boolean;
+
+  #size: bigint;
+  #address = 0n;
+  #aliasOffset: bigint;
+  #priority = 0;
+  #enabled = true;
+  #readonly: boolean;
+  #nonvolatile = false;
+  #unmergeable = false;
+  #romdMode = true;
+  #vgaLogging = 0;
+  #discardManager: RamDiscardManager | undefined;
+
+  #container: MemoryRegion | undefined;
+  /** When it was mapped, compared with its siblings: the newest lies on top among equal priorities. */
+  #order = 0;
+  #children: Subregions | undefined;
+  /** How often an alias is in use: mapped, the root of an address space, the target of another alias in use. */
+  #uses = 0;
+  #usedAliases: Set<MemoryRegion> | undefined;
+
+  /** Sorted; kept by `ioeventfd.ts`. */
+  ioeventfds: readonly Ioeventfd[] = NO_IOEVENTFDS;
+  /** In order of addition; kept by `coalesced.ts`. */
+  coalesced: readonly CoalescedRange[] = NO_COALESCED;
+
+  /** Made by `MemoryTopology.createRegion`. */
+  constructor(topology: MemoryTopology, description: RegionDescription) {
+    const { kind, name, owner } = description;
+    this.topology = topology;
+    this.kind = kind;
+    this.name = name;
+    this.owner = owner;
+    this.#size = checkedSize(description.size);
+    this.target = kind === 'alias' ? description.target : undefined;
+    this.#aliasOffset = kind === 'alias' ? checkedAddress(description.offset ?? 0n) : 0n;
+    this.block = 'block' in description ? description.block : undefined;
+    this.ops = 'ops' in description ? description.ops : undefined;
+    this.iommu = kind === 'iommu' ? description.iommu : undefined;
+    this.terminates = kind !== 'container' && kind !== 'alias';
+    this.#readonly = kind === 'rom';
+    this.#checkBlock(this.#size);
+  }
+
+  get size(): bigint {
+    return this.#size;
+  }
+  /** Where it begins in its container; kept when it is taken out. */
+  get address(): bigint {
+    return this.#address;
+  }
+  get priority(): number {
+    return this.#priority;
+  }
+  get enabled(): boolean {
+    return this.#enabled;
+  }
+  get readonly(): boolean {
+    return this.#readonly;
+  }
+  get nonvolatile(): boolean {
+    return this.#nonvolatile;
+  }
+  get unmergeable(): boolean {
+    return this.#unmergeable;
+  }
+  get romdMode(): boolean {
+    return this.#romdMode;
+  }
+  /** The byte of the target that an alias shows first. */
+  get aliasOffset(): bigint {
+    return this.#aliasOffset;
+  }
+  get container(): MemoryRegion | undefined {
+    return this.#container;
+  }
+  /** Whether its bytes are plain memory: RAM, ROM or RAM of a device. */
+  get isRam(): boolean {
+    return this.kind === 'ram' || this.kind === 'rom' || this.kind === 'ram-device';
+  }
+  /** Whether it is in a container, or shown by an alias that is in use. */
+  get isMapped(): boolean {
+    return this.#container !== undefined || (this.#usedAliases?.size ?? 0) > 0;
+  }
+  /** Aliases of this region that are in use themselves. */
+  get usedAliases(): ReadonlySet<MemoryRegion> | undefined {
+    return this.#usedAliases;
+  }
+  /** When it was mapped, compared with its siblings. */
+  get order(): number {
+    return this.#order;
+  }
+  /** All subregions: highest priority first, newest first among equals. */
+  get subregions(): readonly MemoryRegion[] {
+    return this.#children?.inListOrder ?? NO_REGIONS;
+  }
+  get subregionIndex(): Subregions | undefined {
+    return this.#children;
+  }
+  get enabledCount(): number {
+    return this.#children?.enabledCount ?? 0;
+  }
+  /** The enabled subregion, if there is exactly one. */
+  get onlyEnabled(): MemoryRegion | undefined {
+    return this.#children?.onlyEnabled;
+  }
+  /** The enabled subregions that touch [start, end) of this region, in list order, and perhaps a few more. */
+  subregionsWithin(start: bigint, end: bigint): readonly MemoryRegion[] {
+    return this.#children?.within(start, end) ?? NO_REGIONS;
+  }
+  /** Bit set of the clients that log writes to this region now. */
+  get dirtyMask(): number {
+    let mask = this.#vgaLogging > 0 ? 1 << DirtyClient.VGA : 0;
+    if (this.block !== undefined || this.kind === 'iommu') mask |= this.topology.dirtyMaskOf(this);
+    return mask;
+  }
+  get vgaLogging(): number {
+    return this.#vgaLogging;
+  }
+  get discardManager(): RamDiscardManager | undefined {
+    return this.#discardManager;
+  }
+
+  /**
+   * Maps `child` at `address` of this region. Overlapping siblings are ordered by `priority`, and by age among equals.
+   *
+   * @throws {MemoryError} ALREADY_MAPPED, ALIAS_CYCLE, BAD_ADDRESS
+   */
+  addSubregion(address: bigint, child: MemoryRegion, priority = 0): void {
+    checkedAddress(address);
+    if (child.#container !== undefined) {
+      throw new MemoryError('ALREADY_MAPPED', `${child.name} is in ${child.#container.name} already`);
+    }
+    const { topology } = this;
+    topology.assertEditable();
+    const previous = { address: child.#address, priority: child.#priority };
+    const showsItself = isShownBy(child, this);
+    this.#link(child, address, priority);
+    if (showsItself) topology.isSelfContaining = true;
+    if (topology.isSelfContaining && !topology.isRenderable(this)) {
+      this.#unlink(child);
+      child.#address = previous.address;
+      child.#priority = previous.priority;
+      throw new MemoryError('ALIAS_CYCLE', `${child.name} in ${this.name} would show itself without end`);
+    }
+    topology.addressChanged(child);
+    topology.edited(this, address, address + child.#size, this.#enabled && child.#enabled);
+  }
+
+  /** Takes `child` out; what it hid is seen again. Its address and priority are kept. @throws {MemoryError} NOT_MAPPED */
+  removeSubregion(child: MemoryRegion): void {
+    if (child.#container !== this) {
+      throw new MemoryError('NOT_MAPPED', `${child.name} is not in ${this.name}`);
+    }
+    this.topology.assertEditable();
+    this.#unlink(child);
+    const address = child.#address;
+    this.topology.edited(this, address, address + child.#size, this.#enabled && child.#enabled);
+  }
+
+  setEnabled(enabled: boolean): void {
+    if (enabled === this.#enabled) return;
+    this.#attempt(
+      () => this.#reindexed(() => (this.#enabled = enabled)),
+      () => this.#reindexed(() => (this.#enabled = !enabled)),
+    );
+    this.topology.edited(this, 0n, this.#size, true);
+  }
+
+  /** @throws {MemoryError} BAD_SIZE, or SIZE_MISMATCH if its RAM block is smaller */
+  setSize(size: bigint): void {
+    const next = checkedSize(size);
+    const old = this.#size;
+    if (next === old) return;
+    this.#checkBlock(next);
+    this.#attempt(
+      () => this.#reindexed(() => (this.#size = next)),
+      () => this.#reindexed(() => (this.#size = old)),
+    );
+    this.topology.edited(this, 0n, next > old ? next : old, true);
+  }
+
+  /** Moves it in its container, where it becomes the newest of its priority. */
+  setAddress(address: bigint): void {
+    checkedAddress(address);
+    const old = this.#address;
+    if (address === old) return;
+    const { topology } = this;
+    topology.assertEditable();
+    const container = this.#container;
+    if (container === undefined) {
+      this.#address = address;
+      topology.addressChanged(this);
+      return;
+    }
+    topology.begin();
+    try {
+      container.removeSubregion(this);
+      try {
+        container.addSubregion(address, this, this.#priority);
+      } catch (error) {
+        container.addSubregion(old, this, this.#priority);
+        throw error;
+      }
+    } finally {
+      topology.commit();
+    }
+  }
+
+  /** Changes which part of its target an alias shows. @throws {MemoryError} WRONG_KIND, BAD_ADDRESS */
+  setAliasOffset(offset: bigint): void {
+    if (this.kind !== 'alias') throw new MemoryError('WRONG_KIND', `${this.name} is not an alias`);
+    checkedAddress(offset);
+    const old = this.#aliasOffset;
+    if (offset === old) return;
+    this.#attempt(
+      () => (this.#aliasOffset = offset),
+      () => (this.#aliasOffset = old),
+    );
+    this.#attributeChanged();
+  }
+
+  setReadonly(isReadonly: boolean): void {
+    if (isReadonly === this.#readonly) return;
+    this.topology.assertEditable();
+    this.#readonly = isReadonly;
+    this.#attributeChanged();
+  }
+
+  setNonvolatile(isNonvolatile: boolean): void {
+    if (isNonvolatile === this.#nonvolatile) return;
+    this.topology.assertEditable();
+    this.#nonvolatile = isNonvolatile;
+    this.#attributeChanged();
+  }
+
+  /** Keeps what it shows apart from its neighbours. Meant for aliases that are memslots. */
+  setUnmergeable(isUnmergeable: boolean): void {
+    if (isUnmergeable === this.#unmergeable) return;
+    this.topology.assertEditable();
+    this.#unmergeable = isUnmergeable;
+    this.#attributeChanged();
+  }
+
+  /** A ROM device answers reads like memory (true) or by its ops (false). */
+  setRomdMode(romdMode: boolean): void {
+    if (romdMode === this.#romdMode) return;
+    this.topology.assertEditable();
+    this.#romdMode = romdMode;
+    this.#attributeChanged();
+  }
+
+  /** Counts those who want writes logged for the display; the topology changes at 0 ↔ 1. @throws {MemoryError} BAD_STATE */
+  setVgaLogging(isLogging: boolean): void {
+    if (!isLogging && this.#vgaLogging === 0)
+      throw new MemoryError('BAD_STATE', `${this.name} is not logged`);
+    this.topology.assertEditable();
+    const before = this.#vgaLogging;
+    this.#vgaLogging += isLogging ? 1 : -1;
+    if (before > 0 !== this.#vgaLogging > 0) this.#attributeChanged();
+  }
+
+  /**
+   * Gives the region its discard manager, or takes it away.
+   *
+   * @throws {MemoryError} WRONG_KIND if it is not RAM; DISCARD_MANAGER if it is mapped, or has another manager
+   */
+  setDiscardManager(manager: RamDiscardManager | undefined): void {
+    if (!this.isRam) throw new MemoryError('WRONG_KIND', `${this.name} is not RAM`);
+    if (this.isMapped) throw new MemoryError('DISCARD_MANAGER', `${this.name} is mapped`);
+    if (manager !== undefined && this.#discardManager !== undefined) {
+      throw new MemoryError('DISCARD_MANAGER', `${this.name} has a discard manager`);
+    }
+    this.#discardManager = manager;
+  }
+
+  /** An alias is mapped, or becomes the root of an address space: its target learns by whom it is shown. */
+  use(): void {
+    const { target } = this;
+    if (target === undefined) return;
+    this.#uses += 1;
+    if (this.#uses > 1) return;
+    (target.#usedAliases ??= new Set()).add(this);
+    target.use();
+  }
+
+  disuse(): void {
+    const { target } = this;
+    if (target === undefined) return;
+    this.#uses -= 1;
+    if (this.#uses > 0) return;
+    target.#usedAliases?.delete(this);
+    target.disuse();
+  }
+
+  #attributeChanged(): void {
+    this.topology.edited(this, 0n, this.#size, this.#enabled);
+  }
+
+  /** Makes an edit of shape; where aliases show themselves, takes it back if rendering would not end. */
+  #attempt(apply: () => void, undo: () => void): void {
+    const { topology } = this;
+    topology.assertEditable();
+    apply();
+    if (topology.isSelfContaining && !topology.isRenderable(this)) {
+      undo();
+      throw new MemoryError('ALIAS_CYCLE', `${this.name} would show itself without end`);
+    }
+  }
+
+  #link(child: MemoryRegion, address: bigint, priority: number): void {
+    child.#container = this;
+    child.#address = address;
+    child.#priority = priority;
+    child.#order = this.topology.nextOrder();
+    (this.#children ??= new Subregions()).add(child);
+    child.use();
+  }
+
+  #unlink(child: MemoryRegion): void {
+    this.#children?.remove(child);
+    child.#container = undefined;
+    child.disuse();
+  }
+
+  /** Changes what the container's index knows of this region. */
+  #reindexed(change: () => void): void {
+    const siblings = this.#container?.subregionIndex;
+    siblings?.unindex(this);
+    change();
+    siblings?.index(this);
+  }
+
+  #checkBlock(size: bigint): void {
+    if (this.block !== undefined && size > this.block.size) {
+      throw new MemoryError(
+        'SIZE_MISMATCH',
+        `${this.name}: ${hex(size)} bytes, its RAM block has ${hex(this.block.size)}`,
+      );
+    }
+  }
+}

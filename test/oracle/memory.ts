@@ -1,0 +1,55 @@
+/**
+ * Checks the memory model against recordings of QEMU: machines, sequences of operations, random programs.
+ *
+ *     npm run oracle:memory -- DIR…
+ *
+ * Every file of a known kind below the directories is one case. The last line is `N passed, N failed`.
+ */
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
+import { checkFuzz, type FuzzCase } from './fuzz.ts';
+
+type Case = FuzzCase;
+
+const check = (recording: Case): void => {
+  checkFuzz(recording);
+};
+
+function filesBelow(path: string): readonly string[] {
+  if (!statSync(path).isDirectory()) return [path];
+  return readdirSync(path)
+    .sort()
+    .flatMap((name) => filesBelow(join(path, name)));
+}
+
+/** @returns undefined if the file is not a recording */
+function load(path: string): Case | undefined {
+  if (!path.endsWith('.json.gz')) return undefined;
+  const recording: unknown = JSON.parse(gunzipSync(readFileSync(path)).toString());
+  return typeof recording === 'object' &&
+    recording !== null &&
+    'ops' in recording &&
+    'kind' in recording &&
+    recording.kind === 'fuzz'
+    ? (recording as Case)
+    : undefined;
+}
+
+let passed = 0;
+let failed = 0;
+for (const path of process.argv.slice(2).flatMap(filesBelow)) {
+  const recording = load(path);
+  if (recording === undefined) continue;
+  try {
+    check(recording);
+    passed += 1;
+  } catch (error) {
+    failed += 1;
+    console.log(
+      `FAIL ${path}: ${error instanceof Error ? (process.env.STACK ? error.stack : error.message) : String(error)}`,
+    );
+  }
+}
+console.log(`${passed} passed, ${failed} failed`);
+process.exitCode = failed === 0 && passed > 0 ? 0 : 1;
