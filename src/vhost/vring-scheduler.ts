@@ -1,0 +1,198 @@
+/**
+ * Serves the vrings of a session, fairly: a turn is so many chains, and between turns the socket and the other rings
+ * have theirs. Chains go to the device one by one; results are published in small batches and called for once a turn.
+ *
+ * Nothing is allocated per chain, except for one the device defers.
+ */
+import { performance } from 'node:perf_hooks';
+import { GuestError } from '../errors.ts';
+import type { GuestMemory } from '../guest-memory/guest-memory.ts';
+import type { Log } from '../log.ts';
+import { Chain, logWritten } from '../virtio/chain.ts';
+import type { Virtqueue } from '../virtio/virtqueue.ts';
+import { DeferredChains } from './deferred-chains.ts';
+import { DEFERRED, type CompleteChain, type VhostDevice } from './device.ts';
+import type { Notifier } from './notifier.ts';
+import type { Vring } from './vring.ts';
+
+/** Chains of one turn. */
+const TURN = 256;
+/** Results published together; a driver that polls sees them early enough. */
+const PUBLISH_EVERY = 8;
+/** Bytes moved after which results are published at once. */
+const PUBLISH_BYTES = 32 * 1024;
+/** Milliseconds between looks at deferred chains, and at rings without a kick while they are idle. */
+const RETRY_MS = 2;
+const POLL_MS = 1;
+
+interface Options {
+  readonly device: VhostDevice;
+  readonly memory: GuestMemory;
+  readonly log: Log;
+  /** Signalled after pages were marked dirty. */
+  readonly logCall: Notifier;
+  readonly vringAt: (index: number) => Vring | undefined;
+}
+
+export class VringScheduler {
+  readonly #device: VhostDevice;
+  readonly #memory: GuestMemory;
+  readonly #log: Log;
+  readonly #logCall: Notifier;
+  readonly #vringAt: (index: number) => Vring | undefined;
+  readonly #chain = new Chain();
+  readonly #deferred = new DeferredChains();
+  readonly #complete: CompleteChain = (index, head, written) => this.#completed(index, head, written);
+  #ready: Vring[] = [];
+  /** The other list of `#ready`: the two change places each round. */
+  #next: Vring[] = [];
+  #nextRetry = 0;
+  /** LOG_ALL was negotiated and there is a log. */
+  isLogging = false;
+
+  constructor({ device, memory, log, logCall, vringAt }: Options) {
+    this.#device = device;
+    this.#memory = memory;
+    this.#log = log;
+    this.#logCall = logCall;
+    this.#vringAt = vringAt;
+  }
+
+  /** The ring was kicked, or may have become servable: it gets a turn if so. */
+  schedule(vring: Vring): void {
+    if (vring.isReady || !vring.isServable) return;
+    vring.isReady = true;
+    this.#ready.push(vring);
+  }
+
+  /**
+   * A turn for each ready ring, and a look at what is deferred.
+   *
+   * @returns milliseconds until this wants to be called again: 0 at once, −1 not before something happens
+   */
+  run(): number {
+    const round = this.#ready;
+    this.#ready = this.#next;
+    let isPolling = false;
+    let isIdle = true;
+    for (let i = 0; i < round.length; i += 1) {
+      const vring = round[i]!;
+      vring.isReady = false;
+      if (!vring.isServable) continue;
+      const hasMore = this.#turn(vring);
+      if (vring.isPolled && vring.isServable) {
+        isPolling = true;
+        isIdle &&= !hasMore;
+        this.schedule(vring);
+      } else if (hasMore) {
+        isIdle = false;
+        this.schedule(vring);
+      }
+    }
+    round.length = 0;
+    this.#next = round;
+    const retry = this.#retryDeferred();
+    if (this.#ready.length > 0 && !(isPolling && isIdle)) return 0;
+    return isPolling ? POLL_MS : retry;
+  }
+
+  /** The ring is stopped or reset: its deferred chains are completed first. */
+  drain(vring: Vring): void {
+    if (this.#deferred.count(vring.index) === 0) return;
+    this.#device.drain?.(vring.index, this.#complete);
+    const left = this.#deferred.forget(vring.index);
+    if (left > 0) this.#log.error({ vring: vring.index, chains: left }, 'vhost_vring_not_drained');
+  }
+
+  /** Answers a chain that breaks the rules. @returns bytes written */
+  reject(vring: Vring, chain: Chain): number {
+    const written = this.#device.reject?.(vring.index, chain) ?? 0;
+    if (this.isLogging && written > 0) logWritten(this.#memory, chain, written);
+    this.#log.debug(
+      { vring: vring.index, head: chain.head, fault: chain.fault, gpa: chain.faultGpa },
+      'virtqueue_bad_chain',
+    );
+    return written;
+  }
+
+  /** @returns true if the ring has more to serve */
+  #turn(vring: Vring): boolean {
+    const queue = vring.openQueue();
+    if (queue === undefined) return false;
+    this.#chain.reserve(queue.maxSegments);
+    try {
+      this.#deferred.flush(vring.index, queue);
+      return this.#serve(vring, queue);
+    } catch (error) {
+      if (!(error instanceof GuestError)) throw error;
+      vring.breakDown(error);
+      this.drain(vring);
+      return false;
+    } finally {
+      queue.publish();
+      if (queue.needsCall()) vring.call.signal();
+      if (this.isLogging) this.#logCall.signal();
+    }
+  }
+
+  #serve(vring: Vring, queue: Virtqueue): boolean {
+    const chain = this.#chain;
+    const device = this.#device;
+    const { index } = vring;
+    const rejectedBefore = queue.rejected;
+    let left = TURN;
+    let bytes = 0;
+    queue.disableNotifications();
+    for (;;) {
+      while (left > 0 && queue.pop(chain)) {
+        left -= 1;
+        const written = device.handle(index, chain);
+        if (written === DEFERRED) {
+          this.#deferred.add(index, chain);
+          continue;
+        }
+        if (this.isLogging) logWritten(this.#memory, chain, written);
+        queue.pushUsed(chain.head, written);
+        bytes += chain.readableBytes + written;
+        if (queue.unpublished < PUBLISH_EVERY && bytes < PUBLISH_BYTES) continue;
+        queue.publish();
+        bytes = 0;
+      }
+      queue.publish();
+      if (left <= 0 || queue.rejected - rejectedBefore >= TURN) return true;
+      if (vring.isPolled) return left < TURN;
+      if (!queue.enableNotifications()) return false;
+      queue.disableNotifications();
+    }
+  }
+
+  #retryDeferred(): number {
+    if (this.#deferred.total === 0 || this.#device.retryDeferred === undefined) return -1;
+    const now = performance.now();
+    if (now >= this.#nextRetry) {
+      this.#nextRetry = now + RETRY_MS;
+      this.#device.retryDeferred(this.#complete);
+      if (this.#deferred.total === 0) return -1;
+    }
+    return Math.max(1, Math.ceil(this.#nextRetry - now));
+  }
+
+  #completed(index: number, head: number, written: number): void {
+    const vring = this.#vringAt(index);
+    if (vring === undefined || !this.#deferred.take(index, head)) {
+      this.#log.error({ vring: index, head }, 'vhost_complete_unknown_chain');
+      return;
+    }
+    if (this.isLogging) this.#deferred.logTaken(this.#memory, written);
+    const queue = vring.openQueue();
+    if (queue === undefined) {
+      // The ring's memory is away for the moment. A broken ring forgets its chains.
+      if (vring.state !== 'broken') this.#deferred.postpone(index, head, written);
+      return;
+    }
+    queue.pushUsed(head, written);
+    queue.publish();
+    if (queue.needsCall()) vring.call.signal();
+    if (this.isLogging) this.#logCall.signal();
+  }
+}
