@@ -1,0 +1,107 @@
+/** The file system back-end as a process of its own, on a temporary directory. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { OwnedFd } from '../host/owned-fd.ts';
+import { connectUnix } from '../host/unix-socket.ts';
+
+const START_TIMEOUT_MS = 10_000;
+const STOP_TIMEOUT_MS = 5000;
+
+export interface BackendCommand {
+  readonly program: string;
+  /** Arguments before `--socket-path` and `--shared-dir`. */
+  readonly args: readonly string[];
+}
+
+/** Our own daemon, as built: it lies beside this file. */
+export const OWN_BACKEND: BackendCommand = {
+  program: process.execPath,
+  args: [fileURLToPath(new URL('./vhost-user-fs.js', import.meta.url)), '--log-level=error'],
+};
+
+export class SpawnedBackend {
+  /** The directory it serves. */
+  readonly shared: string;
+  readonly socketPath: string;
+  readonly #directory: string;
+  readonly #child: ChildProcess;
+  #messages = '';
+
+  private constructor(command: BackendCommand, parent: string) {
+    this.#directory = mkdtempSync(join(parent, 'vhost-user-'));
+    this.shared = join(this.#directory, 'shared');
+    this.socketPath = join(this.#directory, 'fs.sock');
+    mkdirSync(this.shared);
+    const args = [...command.args, `--socket-path=${this.socketPath}`, `--shared-dir=${this.shared}`];
+    this.#child = spawn(command.program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    this.#child.stderr!.on(
+      'data',
+      (octets: Buffer) => (this.#messages = `${this.#messages}${octets.toString()}`.slice(-4000)),
+    );
+    this.#child.on('error', (error) => (this.#messages += String(error)));
+  }
+
+  /**
+   * Starts it and waits until it listens.
+   *
+   * @param parent where its temporary directory goes
+   * @throws {Error} with what it wrote to stderr, if it ends instead
+   */
+  static async start(command: BackendCommand = OWN_BACKEND, parent = tmpdir()): Promise<SpawnedBackend> {
+    const backend = new SpawnedBackend(command, parent);
+    try {
+      await backend.#listening();
+    } catch (error) {
+      await backend.stop();
+      throw error;
+    }
+    return backend;
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? -1;
+  }
+
+  /** What it wrote to stderr last. */
+  get messages(): string {
+    return this.#messages.trim();
+  }
+
+  /** A connection to it. @throws {Error} if it does not listen any more */
+  connect(): OwnedFd {
+    const fd = connectUnix(this.socketPath);
+    if (fd < 0) throw new Error(`connect to ${this.socketPath}: errno ${-fd}. ${this.messages}`);
+    return new OwnedFd(fd);
+  }
+
+  /** Ends it and removes its directory. @returns its exit status; undefined if a signal had to end it */
+  async stop(): Promise<number | undefined> {
+    const child = this.#child;
+    if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) {
+      const exited = once(child, 'exit');
+      child.kill('SIGTERM');
+      const timer = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT_MS);
+      await exited;
+      clearTimeout(timer);
+    }
+    rmSync(this.#directory, { recursive: true, force: true });
+    return child.exitCode ?? undefined;
+  }
+
+  /** Listening is seen in /proc: connecting to find out would use up the one connection some back-ends serve. */
+  async #listening(): Promise<void> {
+    const deadline = performance.now() + START_TIMEOUT_MS;
+    while (!(await readFile('/proc/net/unix', 'utf8')).includes(this.socketPath)) {
+      if (this.#child.exitCode !== null || this.#child.pid === undefined)
+        throw new Error(`the back-end ended, status ${this.#child.exitCode}: ${this.messages}`);
+      if (performance.now() > deadline) throw new Error(`the back-end does not listen: ${this.messages}`);
+      await delay(5);
+    }
+  }
+}
