@@ -206,7 +206,7 @@ export class MemoryRegion {
       () => this.#reindexed(() => (this.#enabled = enabled)),
       () => this.#reindexed(() => (this.#enabled = !enabled)),
     );
-    this.topology.edited(this, 0n, this.#size, true);
+    this.#shapeChanged(this.#size);
   }
 
   /** @throws {MemoryError} BAD_SIZE, or SIZE_MISMATCH if its RAM block is smaller */
@@ -219,7 +219,7 @@ export class MemoryRegion {
       () => this.#reindexed(() => (this.#size = next)),
       () => this.#reindexed(() => (this.#size = old)),
     );
-    this.topology.edited(this, 0n, next > old ? next : old, true);
+    this.#shapeChanged(next > old ? next : old);
   }
 
   /** Moves it in its container, where it becomes the newest of its priority. */
@@ -333,6 +333,14 @@ export class MemoryRegion {
     if (this.#uses > 0) return;
     target.#usedAliases?.delete(this);
     target.disuse();
+  }
+
+  /** It may come, go, shrink or grow. Noted where it is now, too: before the commit it may be moved unseen. */
+  #shapeChanged(size: bigint): void {
+    const { topology } = this;
+    if (this.#container !== undefined)
+      topology.noteDamage(this.#container, this.#address, this.#address + size);
+    topology.edited(this, 0n, size, true);
   }
 
   #attributeChanged(): void {

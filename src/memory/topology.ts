@@ -131,6 +131,11 @@ export class MemoryTopology {
     if (this.#depth === 0) this.#settle();
   }
 
+  /** [start, end) of `region` may look different, by an edit that is being made. */
+  noteDamage(region: MemoryRegion, start: bigint, end: bigint): void {
+    this.#damage.note(region, start, end);
+  }
+
   addressChanged(region: MemoryRegion): void {
     this.#views.noteMoved(region);
   }

@@ -8,13 +8,17 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
+import { checkMachine, type MachineCase } from './machine.ts';
+import { checkSequence, type SequenceCase } from './sequence.ts';
 import { checkFuzz, type FuzzCase } from './fuzz.ts';
 
-type Case = FuzzCase;
+type Case = FuzzCase | SequenceCase | MachineCase;
 
-const check = (recording: Case): void => {
-  checkFuzz(recording);
-};
+function check(recording: Case): void {
+  if ('truth' in recording) checkMachine(recording);
+  else if (recording.kind === 'fuzz') checkFuzz(recording);
+  else checkSequence(recording);
+}
 
 function filesBelow(path: string): readonly string[] {
   if (!statSync(path).isDirectory()) return [path];
@@ -27,14 +31,14 @@ function filesBelow(path: string): readonly string[] {
 function load(path: string): Case | undefined {
   if (!path.endsWith('.json.gz')) return undefined;
   const recording: unknown = JSON.parse(gunzipSync(readFileSync(path)).toString());
-  return typeof recording === 'object' &&
-    recording !== null &&
-    'ops' in recording &&
-    'kind' in recording &&
-    recording.kind === 'fuzz'
-    ? (recording as Case)
-    : undefined;
+  return isCase(recording) ? recording : undefined;
 }
+
+const isCase = (recording: unknown): recording is Case =>
+  typeof recording === 'object' &&
+  recording !== null &&
+  (('truth' in recording && 'hmp' in recording) ||
+    ('kind' in recording && (recording.kind === 'fuzz' || recording.kind === 'sequence')));
 
 let passed = 0;
 let failed = 0;
