@@ -44,14 +44,13 @@ export class Guest {
   static async boot(options: GuestOptions): Promise<Guest> {
     const directory = mkdtempSync(join(tmpdir(), 'vhost-user-'));
     const process = new TestProcess(commandLine(options, directory), runLog(`${options.name}.qemu`));
+    const ended = process.exited.then(() => Promise.reject(new Error('QEMU ended')));
+    ended.catch(() => undefined); // it ends at last, when nobody waits
     try {
-      const console = await GuestConsole.connect(join(directory, 'control.sock'));
-      const qmp = await QmpClient.connect(join(directory, 'qmp.sock'));
+      const console = await Promise.race([GuestConsole.connect(join(directory, 'control.sock')), ended]);
+      const qmp = await Promise.race([QmpClient.connect(join(directory, 'qmp.sock')), ended]);
       const guest = new Guest({ qmp, console, process, directory, name: options.name });
-      await Promise.race([
-        console.ready(1, BOOT_DEADLINE_MS),
-        process.exited.then(() => Promise.reject(new Error(`QEMU ended: ${process.log}`))),
-      ]);
+      await Promise.race([console.ready(1, BOOT_DEADLINE_MS), ended]);
       return guest;
     } catch (cause) {
       await process.stop();

@@ -90,7 +90,7 @@ describeGuest('one share while the guest reboots and its device is unplugged', (
     async () => {
       await guest.run('umount /mnt');
       await unplug(guest, share);
-      expect(daemon.memfdMappings()).toBe(0);
+      await expect.poll(() => daemon.memfdMappings(), { timeout: 5000 }).toBe(0);
       expect(daemon.process.isAlive && existsSync(daemon.socketPath)).toBe(true);
     },
   );
