@@ -16,8 +16,9 @@ export class CountReporter implements Reporter {
         else skipped++;
       }
     }
-    process.once('exit', () => {
-      console.log(`\n${passed} passed, ${failed} failed${skipped === 0 ? '' : `, ${skipped} skipped`}`);
+    process.once('exit', (code) => {
+      const failures = code === 0 ? failed : Math.max(failed, 1); // such as a global setup that throws
+      console.log(`\n${passed} passed, ${failures} failed${skipped === 0 ? '' : `, ${skipped} skipped`}`);
     });
   }
 }
