@@ -8,7 +8,7 @@ import {
   VHOST_USER_F_PROTOCOL_FEATURES,
 } from '../../protocol/vhost-user.ts';
 import { ProtocolError } from '../errors.ts';
-import { GuestMemory } from '../guest-memory/guest-memory.ts';
+import type { GuestMemory } from '../guest-memory/guest-memory.ts';
 import type { Log } from '../log.ts';
 import { BackendChannel } from './backend-channel.ts';
 import type { VhostDevice } from './device.ts';
@@ -21,7 +21,7 @@ import { Vring } from './vring.ts';
 interface Options {
   readonly device: VhostDevice;
   readonly loop: Loop;
-  readonly maxMemSlots: number;
+  readonly memory: GuestMemory;
   readonly log: Log;
 }
 
@@ -47,11 +47,11 @@ export class BackendState {
   #protocolFeatures = 0n;
   readonly #ringFeatures = { eventIdx: false, indirect: false, isLogging: false };
 
-  constructor({ device, loop, maxMemSlots, log }: Options) {
+  constructor({ device, loop, memory, log }: Options) {
     this.device = device;
     this.log = log;
-    this.memory = new GuestMemory({ maxSlots: maxMemSlots, log });
-    const { memory, logCall } = this;
+    this.memory = memory;
+    const { logCall } = this;
     const scheduler = new VringScheduler({
       device,
       memory,
@@ -166,7 +166,8 @@ export class BackendState {
       vring.close();
     }
     this.device.reset();
-    this.memory[Symbol.dispose]();
+    this.memory.clear();
+    this.memory.clearLog();
     this.channel.close();
     this.logCall.close();
   }

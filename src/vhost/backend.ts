@@ -28,8 +28,8 @@ export interface BackendOptions {
   readonly device: VhostDevice;
   /** Watches the socket and the kicks, until the session is closed. */
   readonly loop: Loop;
-  /** Regions the front-end may add. */
-  readonly maxMemSlots: number;
+  /** Empty; filled and emptied again by the session, and the caller's. Its `maxSlots` is what the front-end is told. */
+  readonly memory: GuestMemory;
   readonly log: Log;
 }
 
@@ -41,11 +41,11 @@ export class BackendSession implements Disposable {
   #isClosed = false;
 
   /** @throws {ProtocolError} SYSTEM if the socket cannot be watched: it is closed */
-  constructor({ socket, device, loop, maxMemSlots, log }: BackendOptions) {
+  constructor({ socket, device, loop, memory, log }: BackendOptions) {
     this.#connection = new Connection(socket);
     this.#loop = loop;
     this.#log = log;
-    this.#state = new BackendState({ device, loop, maxMemSlots, log });
+    this.#state = new BackendState({ device, loop, memory, log });
     const result = loop.add(this.#connection.fd, EPOLLIN, () => this.onReadable());
     if (result < 0) {
       this.close();
@@ -56,11 +56,6 @@ export class BackendSession implements Disposable {
 
   get closed(): boolean {
     return this.#isClosed;
-  }
-
-  /** The front-end's memory table, mapped. */
-  get memory(): GuestMemory {
-    return this.#state.memory;
   }
 
   get vrings(): readonly Vring[] {
