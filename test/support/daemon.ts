@@ -76,6 +76,11 @@ export class Daemon {
     return readdirSync(`/proc/${this.process.pid}/fd`).length;
   }
 
+  /** How many lines of the log tell of that event. */
+  countEvents(event: string): number {
+    return this.process.log.split(`"${event}"`).length - 1;
+  }
+
   /** Ends the daemon and removes its directory, socket and share included. */
   async close(): Promise<ExitState> {
     const state = await this.process.stop();

@@ -5,7 +5,6 @@
  * that a failure instead.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -21,27 +20,12 @@ export interface KitState {
 
 /** Makes the kit complete if this machine can have one, or tells why it cannot. Takes seconds once, then none. */
 export function makeKit(): KitState {
-  return ask('make');
-}
-
-/** Whether the kit is complete; installs nothing. */
-export function checkKit(): KitState {
-  return ask('check');
-}
-
-/** The command that runs a peer daemon, or undefined when `guest-kit.sh peers` was not run. */
-export function peerDaemon(name: 'rust' | 'c'): string | undefined {
-  const runner = join(KIT, 'peers', `run-${name}`);
-  return existsSync(runner) ? runner : undefined;
+  const { status, stderr } = spawnSync('sh', [SCRIPT], { encoding: 'utf8' });
+  if (status === 0) return { missing: undefined };
+  const lines = stderr.trim().split('\n');
+  return { missing: lines.at(-1) ?? `guest-kit.sh ended with ${status}` };
 }
 
 export function isKitRequired(): boolean {
   return process.env['VHOST_USER_GUEST'] === 'require';
-}
-
-function ask(command: 'make' | 'check'): KitState {
-  const { status, stderr } = spawnSync('sh', [SCRIPT, command], { encoding: 'utf8' });
-  if (status === 0) return { missing: undefined };
-  const lines = stderr.trim().split('\n');
-  return { missing: lines.at(-1) ?? `guest-kit.sh ended with ${status}` };
 }

@@ -4,6 +4,8 @@ import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { withDeadline } from './qmp.ts';
 
+const KILLED_WITH_PARENT = ['setpriv', '--pdeathsig', 'KILL'];
+
 export interface ExitState {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
@@ -23,7 +25,8 @@ export class TestProcess {
     this.logPath = logPath;
     mkdirSync(dirname(logPath), { recursive: true });
     const log = openSync(logPath, 'w');
-    this.#child = spawn('setpriv', ['--pdeathsig', 'KILL', ...command], { stdio: ['ignore', log, log] });
+    const [program = '', ...words] = [...KILLED_WITH_PARENT, ...command];
+    this.#child = spawn(program, words, { stdio: ['ignore', log, log] });
     closeSync(log);
     this.exited = new Promise((resolve) => {
       this.#child.once('exit', (code, signal) => {

@@ -82,6 +82,11 @@ describeGuest('virtio-mem grows from nothing to 5 GiB and shrinks back, five tim
     expect(guest.qemuErrors()).toEqual([]);
   });
 
+  test.skipIf(isPeerDaemon)('the daemon logged each region that came and went', () => {
+    expect(daemon.countEvents('memory_region_add')).toBe(guest.sentMessages(ADD_MEM_REG));
+    expect(daemon.countEvents('memory_region_del')).toBe(guest.sentMessages(REM_MEM_REG));
+  });
+
   test('the daemon maps each slot that is there', () => {
     expect(largest.memfds).toBe(before.memfds + PLUGGED / GiB);
   });
