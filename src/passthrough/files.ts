@@ -1,0 +1,160 @@
+/** Opening and closing: the guest's open files, and the flags they are opened with. */
+import { Errno } from '../../protocol/errno.ts';
+import { OpenOut } from '../../protocol/fuse-attributes.ts';
+import { Fopen, FUSE_OPEN_KILL_SUIDGID, FuseRelease } from '../../protocol/fuse-flags.ts';
+import { FlushIn, FsyncIn, OpenIn, ReleaseIn } from '../../protocol/fuse-requests.ts';
+import type { FuseRequest } from '../fuse/request.ts';
+import { syncFile } from '../host/files-io.ts';
+import {
+  closeFile,
+  duplicateFd,
+  O_ACCMODE,
+  O_APPEND,
+  O_DIRECT,
+  O_DIRECTORY,
+  O_NONBLOCK,
+  O_RDONLY,
+  O_RDWR,
+  O_SYNC,
+  O_TRUNC,
+  O_WRONLY,
+} from '../host/files-open.ts';
+import { HandleFlag } from './handle-table.ts';
+import type { CachePolicy } from './options.ts';
+import type { Share } from './share.ts';
+
+const TWO_32 = 0x1_0000_0000;
+/** Flags of the guest that mean something on the host too. O_APPEND is not one: see `write`. */
+const PASSED = O_ACCMODE | O_TRUNC | O_NONBLOCK | O_SYNC;
+
+/** FOPEN_… flags of files and of directories. As virtiofsd answers. */
+const FILE_ANSWER: { readonly [policy in CachePolicy]: number } = {
+  never: Fopen.DIRECT_IO,
+  metadata: Fopen.DIRECT_IO,
+  auto: 0,
+  always: Fopen.KEEP_CACHE,
+};
+const DIRECTORY_ANSWER: { readonly [policy in CachePolicy]: number } = {
+  never: 0,
+  metadata: Fopen.CACHE_DIR | Fopen.KEEP_CACHE,
+  auto: 0,
+  always: Fopen.CACHE_DIR | Fopen.KEEP_CACHE,
+};
+
+/**
+ * Open flags for the host, from the guest's.
+ *
+ * With a writeback cache the guest reads to fill pages it writes part of, so a file it opens for writing must be
+ * readable. O_DIRECT counts only when the operator allows it: it demands an alignment that guest buffers need not have.
+ */
+export function hostFlags(share: Share, flags: number): number {
+  let passed = flags & (share.options.allowDirectIo ? PASSED | O_DIRECT : PASSED);
+  if (share.isWriteback && (flags & O_ACCMODE) === O_WRONLY) passed = (passed & ~O_ACCMODE) | O_RDWR;
+  return passed;
+}
+
+export function open(share: Share, request: FuseRequest): number {
+  const slot = share.inodes.slotOf(request.nodeid);
+  if (slot < 0) return slot;
+  const flags = request.u32(OpenIn.offset.flags);
+  const killsPrivilege = (request.u32(OpenIn.offset.openFlags) & FUSE_OPEN_KILL_SUIDGID) !== 0;
+  const row = openInode(share, slot, flags, killsPrivilege);
+  return row < 0 ? row : answerOpen(share, request, 0, row, flags);
+}
+
+export function opendir(share: Share, request: FuseRequest): number {
+  const { inodes } = share;
+  const slot = inodes.slotOf(request.nodeid);
+  if (slot < 0) return slot;
+  const fd = inodes.open(slot, O_RDONLY | O_DIRECTORY);
+  if (fd < 0) return fd;
+  const row = addHandle(share, fd, slot, HandleFlag.DIRECTORY);
+  return row < 0 ? row : answerOpen(share, request, 0, row, 0);
+}
+
+/** Opens an inode with the guest's flags. @returns row of the handle, or −errno */
+export function openInode(share: Share, slot: number, flags: number, killsPrivilege: boolean): number {
+  const { identity, inodes } = share;
+  const dropped = killsPrivilege && identity.dropFsetid();
+  const wanted = hostFlags(share, flags);
+  let fd = inodes.open(slot, wanted);
+  // A file that the host lets nobody but append to.
+  if (fd === -Errno.EPERM && (flags & O_APPEND) !== 0) fd = inodes.open(slot, wanted | O_APPEND);
+  identity.restoreFsetid(dropped);
+  return fd < 0 ? fd : addHandle(share, fd, slot, 0);
+}
+
+/** Notes an open file; takes the descriptor. @returns row of the handle, or −ENFILE */
+export function addHandle(share: Share, fd: number, slot: number, flags: number): number {
+  const row = share.handles.insert(fd, slot, flags);
+  if (row < 0) {
+    closeFile(fd);
+    return -Errno.ENFILE;
+  }
+  share.budget.take();
+  share.inodes.pin(slot);
+  return row;
+}
+
+/** Closes an open file. */
+export function closeHandle(share: Share, row: number): void {
+  const { handles } = share;
+  const slot = handles.inode[row]!;
+  closeFile(handles.fd[row]!);
+  share.budget.giveBack();
+  handles.remove(row);
+  share.inodes.unpin(slot);
+}
+
+/** `struct fuse_open_out` at word `at` of the reply. @returns its size */
+export function answerOpen(
+  share: Share,
+  request: FuseRequest,
+  at: number,
+  row: number,
+  flags: number,
+): number {
+  const { fh, flags: handleFlags } = share.handles;
+  const isDirectory = (handleFlags[row]! & HandleFlag.DIRECTORY) !== 0 || (flags & O_DIRECTORY) !== 0;
+  const words = request.reply.u32;
+  words[at] = fh[row]!; // stores modulo 2^32
+  words[at + 1] = fh[row]! / TWO_32;
+  words[at + 2] = (isDirectory ? DIRECTORY_ANSWER : FILE_ANSWER)[share.options.cache];
+  words[at + 3] = 0;
+  return OpenOut.size;
+}
+
+/** Of RELEASE and RELEASEDIR. */
+export function release(share: Share, request: FuseRequest): number {
+  const row = share.handles.find(request.u64(ReleaseIn.offset.fh));
+  if (row < 0) return -Errno.EBADF;
+  if ((request.u32(ReleaseIn.offset.releaseFlags) & FuseRelease.FLUSH) !== 0)
+    dropLocks(share, row, request, ReleaseIn.offset.lockOwner);
+  closeHandle(share, row); // and with it the flock lock
+  return 0;
+}
+
+/** A process closed a descriptor of this file: its fcntl locks go, and errors of writing back show. */
+export function flush(share: Share, request: FuseRequest): number {
+  const row = share.handles.find(request.u64(FlushIn.offset.fh));
+  if (row < 0) return -Errno.EBADF;
+  dropLocks(share, row, request, FlushIn.offset.lockOwner);
+  const { inodes } = share;
+  if (!inodes.mounts.flushMatters(inodes.table.mount[share.handles.inode[row]!]!)) return 0;
+  const copy = duplicateFd(share.handles.fd[row]!);
+  if (copy < 0) return copy;
+  closeFile(copy);
+  return 0;
+}
+
+function dropLocks(share: Share, row: number, request: FuseRequest, offset: number): void {
+  if (share.locks.count === 0) return;
+  share.locks.drop(share.handles.inode[row]!, request.u32(offset), request.u32(offset + 4));
+}
+
+/** Of FSYNC and FSYNCDIR. */
+export function fsync(share: Share, request: FuseRequest): number {
+  const row = share.handles.find(request.u64(FsyncIn.offset.fh));
+  if (row < 0) return -Errno.EBADF;
+  return syncFile(share.handles.fd[row]!, (request.u32(FsyncIn.offset.fsyncFlags) & 1) !== 0);
+}
