@@ -8,7 +8,8 @@ import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from '../../prot
 import { VirtioFeature } from '../../protocol/virtio.ts';
 import { ProtocolError } from '../errors.ts';
 import { Cleanup, type OwnedFd } from '../host/owned-fd.ts';
-import { type FrontendOptions, VhostUserFrontend } from '../vhost/frontend.ts';
+import { VhostUserFrontend } from '../vhost/frontend.ts';
+import type { FrontendOptions } from '../vhost/frontend-channel.ts';
 import { GuestQueue } from './guest-queue.ts';
 import { GuestRam, type RamLayout } from './guest-ram.ts';
 
@@ -22,6 +23,8 @@ export interface LoopbackOptions extends RamLayout, FrontendOptions {
   /** Descriptors an indirect table may have; 0 for none. */
   readonly indirectEntries?: number;
   readonly eventIdx?: boolean;
+  /** What to negotiate of what the back-end offers. Without CONFIGURE_MEM_SLOTS, SET_MEM_TABLE tells the memory. */
+  readonly protocolFeatures?: readonly ProtocolFeature[];
 }
 
 /** Memory slots without CONFIGURE_MEM_SLOTS. vhost-user spec § Memory regions description. */
@@ -51,7 +54,7 @@ export class LoopbackMachine implements Disposable {
     this.frontend = owned.use(connect(options));
     this.ram = owned.use(new GuestRam(options));
     const offered = this.frontend.getFeatures();
-    this.slotLimit = this.#negotiateProtocol(offered, requestQueues + 1);
+    this.slotLimit = this.#negotiateProtocol(offered, options);
     this.#features =
       offered &
       maskOf(
@@ -113,6 +116,15 @@ export class LoopbackMachine implements Disposable {
     this.#plugged.delete(slot);
   }
 
+  /** Stops a queue and sets it up anew, empty: what a guest does to a device that needs a reset. */
+  restartQueue(index: number): void {
+    this.frontend.setVringEnable(index, false);
+    this.frontend.getVringBase(index);
+    this.queues[index]!.driver.reset();
+    this.#startQueue(index);
+    this.frontend.setVringEnable(index, true);
+  }
+
   /** Stops the queues, as a guest's shutdown does. */
   stop(): void {
     this.queues.forEach((_, index) => this.frontend.setVringEnable(index, false));
@@ -129,10 +141,12 @@ export class LoopbackMachine implements Disposable {
   }
 
   /** @returns the slot limit */
-  #negotiateProtocol(offered: bigint, queues: number): number {
+  #negotiateProtocol(offered: bigint, options: LoopbackOptions): number {
+    const { protocolFeatures = WANTED_PROTOCOL_FEATURES, requestQueues = 1 } = options;
+    const queues = requestQueues + 1;
     if (!hasBit(offered, VHOST_USER_F_PROTOCOL_FEATURES)) return BASELINE_SLOTS;
     const { frontend } = this;
-    frontend.setProtocolFeatures(frontend.getProtocolFeatures() & maskOf(...WANTED_PROTOCOL_FEATURES));
+    frontend.setProtocolFeatures(frontend.getProtocolFeatures() & maskOf(...protocolFeatures));
     if (frontend.hasProtocolFeature(ProtocolFeature.MQ)) {
       const served = frontend.getQueueNum();
       if (served < queues)
@@ -155,20 +169,24 @@ export class LoopbackMachine implements Disposable {
     if (frontend.hasProtocolFeature(ProtocolFeature.CONFIGURE_MEM_SLOTS))
       frontend.addMemReg(ram.baseRegion, ram.fd);
     else this.#sendTable([]);
-    this.queues.forEach(({ driver, kickFd }, index) => {
-      frontend.setVringNum(index, driver.num);
-      frontend.setVringBase(index, 0);
-      frontend.setVringAddr({
-        index,
-        flags: 0,
-        descUserAddr: ram.userAddress(driver.descGpa),
-        availUserAddr: ram.userAddress(driver.availGpa),
-        usedUserAddr: ram.userAddress(driver.usedGpa),
-        logGuestAddr: BigInt(driver.usedGpa),
-      });
-      frontend.setVringKick(index, kickFd);
-    });
+    this.queues.forEach((_, index) => this.#startQueue(index));
     this.queues.forEach((_, index) => frontend.setVringEnable(index, true));
+  }
+
+  #startQueue(index: number): void {
+    const { frontend, ram } = this;
+    const { driver, kickFd } = this.queues[index]!;
+    frontend.setVringNum(index, driver.num);
+    frontend.setVringBase(index, 0);
+    frontend.setVringAddr({
+      index,
+      flags: 0,
+      descUserAddr: ram.userAddress(driver.descGpa),
+      availUserAddr: ram.userAddress(driver.availGpa),
+      usedUserAddr: ram.userAddress(driver.usedGpa),
+      logGuestAddr: BigInt(driver.usedGpa),
+    });
+    frontend.setVringKick(index, kickFd);
   }
 
   #sendTable(slots: readonly number[]): void {

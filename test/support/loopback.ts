@@ -15,6 +15,8 @@ import { BackendSession } from '../../src/vhost/backend.ts';
 export class InProcessBackend implements Disposable {
   readonly session: BackendSession;
   readonly server: FuseServer;
+  /** The memory table, mapped. */
+  readonly memory: GuestMemory;
   /** The front-end's end of the connection; who takes it owns it. */
   readonly socket: OwnedFd;
   readonly #loop: EventLoop;
@@ -24,18 +26,18 @@ export class InProcessBackend implements Disposable {
     const [theirs, ours] = socketPair();
     this.socket = theirs;
     this.#loop = this.#owned.use(new EventLoop());
-    const memory = this.#owned.use(new GuestMemory({ maxSlots: maxMemSlots }));
+    this.memory = this.#owned.use(new GuestMemory({ maxSlots: maxMemSlots }));
     this.server = new FuseServer({
       fileSystem,
       host: { allocate: (size) => NativeMemory.allocate(size), copy: copyMemory },
-      guest: memory,
+      guest: this.memory,
     });
     this.session = this.#owned.use(
       new BackendSession({
         socket: new MessageSocket(ours),
         device: new FsDevice(this.server, requestQueues, 'paper'),
         loop: this.#loop,
-        memory,
+        memory: this.memory,
         log: SILENT_LOG,
       }),
     );

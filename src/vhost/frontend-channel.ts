@@ -1,0 +1,131 @@
+/**
+ * The synchronous exchange under the front-end: a request out, its answer in, each wait with a deadline.
+ *
+ * Nothing is sent before the answer to the last request has come, so an answer can only belong to the request at hand.
+ * An error says which messages went before.
+ */
+import { performance } from 'node:perf_hooks';
+import { CodecError } from '../../protocol/struct.ts';
+import {
+  FrontendRequest,
+  type FrontendRequestName,
+  REPLY_FLAGS,
+  requestFlags,
+} from '../../protocol/vhost-user.ts';
+import { type Payload, U64 } from '../../protocol/vhost-user-payloads.ts';
+import type { RequestRow } from '../../protocol/vhost-user-requests.ts';
+import { ProtocolError } from '../errors.ts';
+import type { OwnedFd } from '../host/owned-fd.ts';
+import { waitReadable } from '../host/poll.ts';
+import { MessageSocket } from '../host/unix-socket.ts';
+import { Connection, type Message } from './connection.ts';
+
+const TIMEOUT_MS = 5000;
+/** Messages an error shows. */
+const SHOWN_MESSAGES = 12;
+
+export interface FrontendOptions {
+  /** How long an answer may take. */
+  readonly timeoutMs?: number;
+  /** Waits until the descriptor can be read, at most so many milliseconds; poll(2) unless the peer lives in this thread. */
+  readonly wait?: (fd: number, timeoutMs: number) => void;
+}
+
+export class FrontendChannel implements Disposable {
+  readonly #connection: Connection;
+  readonly #timeoutMs: number;
+  readonly #wait: (fd: number, timeoutMs: number) => void;
+  readonly #recent: string[] = [];
+
+  /** @param socket connected to a back-end; owned from here on */
+  constructor(socket: OwnedFd, { timeoutMs = TIMEOUT_MS, wait = waitReadable }: FrontendOptions) {
+    this.#connection = new Connection(new MessageSocket(socket, { sendTimeoutMs: timeoutMs }));
+    this.#timeoutMs = timeoutMs;
+    this.#wait = wait;
+  }
+
+  /**
+   * Sends a request that is always answered, and waits for the answer.
+   *
+   * @throws {ProtocolError} TIMEOUT, CLOSED; BAD_HEADER, BAD_SIZE or BAD_VALUE if the answer is not one; SYSTEM
+   */
+  ask<Name extends FrontendRequestName, T, A>(row: RequestRow<Name, T, A>, value: T): A {
+    if (row.reply === 'ack') throw new TypeError(`${row.name} has no answer of its own`);
+    this.send(row, value, []);
+    return decode(row.name, row.reply, this.receive(row.name).payload);
+  }
+
+  /**
+   * Sends a request with NEED_REPLY and waits for the acknowledgement; REPLY_ACK was negotiated.
+   *
+   * @throws {ProtocolError} REFUSED, and what `ask` throws
+   */
+  tell<Name extends FrontendRequestName, T, A>(
+    row: RequestRow<Name, T, A>,
+    value: T,
+    fds: readonly number[],
+  ): void {
+    this.send(row, value, fds, true);
+    const result = decode(row.name, U64, this.receive(row.name).payload);
+    if (result !== 0n) throw new ProtocolError('REFUSED', `${row.name}: the back-end answered ${result}`);
+  }
+
+  /** Sends a request and does not wait. @param fds borrowed */
+  send<Name extends FrontendRequestName, T, A>(
+    row: RequestRow<Name, T, A>,
+    value: T,
+    fds: readonly number[],
+    needReply = false,
+  ): void {
+    this.#note(`> ${row.name}${needReply ? ' (needs reply)' : ''}`);
+    this.#connection.send(FrontendRequest[row.name], requestFlags(needReply), row.payload.encode(value), fds);
+  }
+
+  /** The answer to the request just sent. Descriptors in it are closed. */
+  receive(name: FrontendRequestName): Message {
+    const deadline = performance.now() + this.#timeoutMs;
+    for (;;) {
+      const message = this.#connection.receive();
+      if (message === 'closed') throw this.#failed('CLOSED', `${name}: the back-end closed the connection`);
+      if (message !== 'wait') {
+        for (const fd of message.fds) fd.close();
+        this.#note(`< ${name} (${message.payload.length} bytes)`);
+        if (message.request !== FrontendRequest[name] || message.flags !== REPLY_FLAGS)
+          throw this.#failed(
+            'BAD_HEADER',
+            `${name}: answer has request ${message.request}, flags ${message.flags}; allowed ${FrontendRequest[name]}, ${REPLY_FLAGS}`,
+          );
+        return message;
+      }
+      const left = Math.ceil(deadline - performance.now());
+      if (left <= 0) throw this.#failed('TIMEOUT', `${name}: no answer in ${this.#timeoutMs} ms`);
+      this.#wait(this.#connection.fd, left);
+    }
+  }
+
+  close(): void {
+    this.#connection.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #note(message: string): void {
+    this.#recent.push(message);
+    if (this.#recent.length > SHOWN_MESSAGES) this.#recent.shift();
+  }
+
+  #failed(code: 'CLOSED' | 'TIMEOUT' | 'BAD_HEADER', text: string): ProtocolError {
+    return new ProtocolError(code, `${text}; last messages: ${this.#recent.join(', ')}`);
+  }
+}
+
+function decode<A>(name: string, payload: Payload<A>, octets: Uint8Array): A {
+  try {
+    return payload.decode(octets);
+  } catch (cause) {
+    if (cause instanceof CodecError) throw new ProtocolError(cause.code, `answer to ${name}`, { cause });
+    throw cause;
+  }
+}
