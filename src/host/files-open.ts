@@ -11,7 +11,6 @@ const openAt = bind('openat', 'int', ['int', 'uintptr_t', 'int', 'uint32_t']);
 const closeFd = bind('close', 'int', ['int']);
 const duplicate = bind('fcntl', 'int', ['int', 'int', 'int64_t']);
 const nameToHandle = bind('name_to_handle_at', 'int', ['int', 'uintptr_t', 'uintptr_t', 'uintptr_t', 'int']);
-const getLimit = bind('getrlimit', 'int', ['int', 'uintptr_t']);
 const openByHandle = bind('open_by_handle_at', 'int', ['int', 'uintptr_t', 'int']);
 
 const isArm64 = process.arch === 'arm64';
@@ -48,7 +47,6 @@ export const FILE_HANDLE_HEADER = 8;
 export const MAX_HANDLE_BYTES = 128;
 
 const F_DUPFD_CLOEXEC = 1030;
-const RLIMIT_NOFILE = 7;
 
 /** Digits of a descriptor, for paths relative to /proc/self/fd. The address of the empty string is its last octet. */
 const text = NativeMemory.allocate(4096);
@@ -128,11 +126,4 @@ export function fileHandleOf(
 export function openHandle(mountFd: number, handle: number, flags: number): number {
   const result = openByHandle(mountFd, handle, flags | O_CLOEXEC);
   return result < 0 ? -errno() : result;
-}
-
-/** @returns how many descriptors this process may have open now (its soft limit); at most 2^31 */
-export function openFilesLimit(): number {
-  const word = 64;
-  if (getLimit(RLIMIT_NOFILE, text.address + word * 4) < 0) return 1024;
-  return text.u32[word + 1] === 0 ? Math.min(text.u32[word]!, 2 ** 31) : 2 ** 31;
 }

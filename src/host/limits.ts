@@ -11,11 +11,11 @@ const EPERM = 1;
 /** `struct rlimit`: soft limit, hard limit, 64 bits each. */
 const limits = NativeMemory.allocate(16);
 
-/** @returns the soft limit of open files, or −errno */
+/** @returns how many descriptors this process may have open (its soft limit), at most 2^31; or −errno */
 export function openFilesLimit(): number {
   const result = getrlimit(RLIMIT_NOFILE, limits.address);
   if (result < 0) return -errno();
-  return Number(limits.view.getBigUint64(0, true));
+  return Math.min(Number(limits.view.getBigUint64(0, true)), 2 ** 31);
 }
 
 /**

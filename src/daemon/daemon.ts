@@ -1,0 +1,71 @@
+/**
+ * The main thread of the served process: options, signals, exit status. It never touches guest memory.
+ *
+ *     starting ──listening──▶ serving ──SIGTERM, SIGINT──▶ stopping ──thread ends──▶ exit 0
+ *        │                       └──front-end gone, --exit-on-disconnect──▶ exit 0
+ *        └──ConfigError──▶ exit 2          thread fails ──▶ exit 1 (2: a share that cannot be opened)
+ */
+import { readFileSync } from 'node:fs';
+import { Worker } from 'node:worker_threads';
+import { ConfigError } from '../errors.ts';
+import { createEventfd, signalEventfd } from '../host/eventfd.ts';
+import { setOpenFilesLimit } from '../host/limits.ts';
+import { OwnedFd } from '../host/owned-fd.ts';
+import type { DeviceThreadReport, DeviceThreadSetup } from './device-thread.ts';
+import { Listener } from './listener.ts';
+import { createLogger } from './logger.ts';
+import type { DaemonOptions } from './options.ts';
+
+const DEFAULT_OPEN_FILES = 1_000_000;
+const STOP_SIGNALS = ['SIGTERM', 'SIGINT'] as const;
+
+/**
+ * Serves until told to stop.
+ *
+ * @returns the process's exit status
+ * @throws {ConfigError} if the share or the socket cannot be opened; nothing has been served then
+ */
+export async function runDaemon(options: DaemonOptions): Promise<number> {
+  const log = createLogger(options.logLevel);
+  limitOpenFiles(options.openFilesLimit);
+  using listener = Listener.open(options.listen);
+  using stop = new OwnedFd(createEventfd());
+  const setup: DeviceThreadSetup = { options, listenFd: listener.fd, stopFd: stop.fd };
+  const thread = new Worker(new URL('./device-thread.js', import.meta.url), { workerData: setup });
+
+  let signals = 0;
+  const onSignal = (signal: NodeJS.Signals): void => {
+    signals += 1;
+    log.info({ signal }, 'stopping');
+    // A thread that hangs in a system call cannot be stopped from here: the second signal ends everything.
+    if (signals > 1) process.kill(process.pid, 'SIGKILL');
+    signalEventfd(stop.fd);
+  };
+  for (const signal of STOP_SIGNALS) process.on(signal, onSignal);
+  try {
+    return await ended(thread, (error) => log.fatal({ err: error }, 'device_thread_failed'));
+  } finally {
+    for (const signal of STOP_SIGNALS) process.off(signal, onSignal);
+  }
+}
+
+/**
+ * @returns 0 when the thread ended by itself, 1 after an error that nobody handled
+ * @throws {ConfigError} what the thread found wrong with the options
+ */
+function ended(thread: Worker, onError: (error: unknown) => void): Promise<number> {
+  return new Promise((resolve, reject) => {
+    thread.on('message', ({ code, message }: DeviceThreadReport) => reject(new ConfigError(code, message)));
+    thread.on('error', onError);
+    thread.on('exit', (status) => resolve(status === 0 ? 0 : 1));
+  });
+}
+
+/** The share takes its budget of descriptors from the limit this leaves in force. */
+function limitOpenFiles(wanted: number | undefined): void {
+  if (wanted === 0) return;
+  const most = Number(readFileSync('/proc/sys/fs/nr_open', 'utf8'));
+  const result = setOpenFilesLimit(wanted ?? Math.min(DEFAULT_OPEN_FILES, most));
+  if (result < 0)
+    throw new ConfigError('BAD_OPTION', `--rlimit-nofile ${wanted}: errno ${-result}; allowed up to ${most}`);
+}

@@ -1,0 +1,53 @@
+/** The virtio-fs device: joins the vhost session, which knows rings, with the FUSE server, which knows requests. */
+import { VirtioFsConfig, VIRTIO_FS_TAG_SIZE } from '../../protocol/virtio-fs.ts';
+import type { FuseServer } from '../fuse/server.ts';
+import type { Chain } from '../virtio/chain.ts';
+import type { CompleteChain, VhostDevice } from '../vhost/device.ts';
+
+/** Queue 0 is hiprio (FORGET and INTERRUPT), the others carry requests. virtio spec § File System Device. */
+const HIPRIO_QUEUES = 1;
+const MAX_QUEUE_SIZE = 32768;
+
+export class FsDevice implements VhostDevice {
+  readonly features = 0n;
+  readonly queueCount: number;
+  readonly maxQueueSize = MAX_QUEUE_SIZE;
+  readonly readConfig?: () => Uint8Array;
+  readonly #server: FuseServer;
+
+  /** @param tag offers a configuration space with this mount tag */
+  constructor(server: FuseServer, requestQueues: number, tag: string | undefined) {
+    this.#server = server;
+    this.queueCount = HIPRIO_QUEUES + requestQueues;
+    if (tag !== undefined) {
+      const config = encodeConfig(tag, requestQueues);
+      this.readConfig = () => config;
+    }
+  }
+
+  handle(queueIndex: number, chain: Chain): number {
+    return this.#server.handle(chain, queueIndex);
+  }
+
+  reject(_queueIndex: number, chain: Chain): number {
+    return this.#server.reject(chain);
+  }
+
+  retryDeferred(complete: CompleteChain): boolean {
+    return this.#server.retryDeferred(complete);
+  }
+
+  drain(queueIndex: number, complete: CompleteChain): void {
+    this.#server.drain(queueIndex, complete);
+  }
+
+  reset(): void {
+    this.#server.reset();
+  }
+}
+
+function encodeConfig(tag: string, requestQueues: number): Uint8Array {
+  const octets = new Uint8Array(VIRTIO_FS_TAG_SIZE);
+  new TextEncoder().encodeInto(tag, octets);
+  return VirtioFsConfig.encode({ tag: octets, numRequestQueues: requestQueues });
+}
