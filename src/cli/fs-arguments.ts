@@ -165,9 +165,9 @@ function refuseLater(command: Command): void {
   for (const { flags, same } of LATER) {
     const name = flags.split(' ')[0]!;
     const option = command.options.find((o) => o.long === name || o.short === name)!;
-    const value: unknown = command.getOptionValue(option.attributeName());
-    if (value === undefined || same.includes(String(value))) continue;
-    const shown = value === true ? name : `${name}=${String(value)}`;
+    const value = command.getOptionValue(option.attributeName()) as string | true | undefined;
+    if (value === undefined || (value !== true && same.includes(value))) continue;
+    const shown = value === true ? name : `${name}=${value}`;
     const allowed = same.length > 0 ? `; allowed: ${same.map((s) => `${name}=${s}`).join(', ')}` : '';
     throw new ConfigError('NOT_SUPPORTED', `${shown} is not supported yet${allowed}`);
   }
