@@ -11,10 +11,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { KIT, REPOSITORY } from './guest-kit.ts';
 import { TestProcess, type ExitState } from './processes.ts';
 
-const OVERRIDE = process.env['DAEMON']?.split(/\s+/).filter((word) => word !== '');
+const OVERRIDE = (process.env['DAEMON'] ?? '').split(/\s+/).filter((word) => word !== '');
 const OURS = ['node', join(REPOSITORY, 'dist/src/cli/vhost-user-fs.js')];
 
-export const isPeerDaemon = OVERRIDE !== undefined;
+export const isPeerDaemon = OVERRIDE.length > 0;
 
 export interface DaemonOptions {
   /** Names the log, .cache/guest-runs/NAME.daemon.log. */
@@ -35,7 +35,7 @@ export class Daemon {
     this.socketPath = join(this.#directory, 'fs.sock');
     this.sharedDir = options.sharedDir ?? mkdtempSync(join(this.#directory, 'share-'));
     const command = [
-      ...(OVERRIDE ?? OURS),
+      ...(isPeerDaemon ? OVERRIDE : OURS),
       `--socket-path=${this.socketPath}`,
       `--shared-dir=${this.sharedDir}`,
       `--log-level=${options.logLevel ?? 'debug'}`,
