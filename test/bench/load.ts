@@ -47,7 +47,7 @@ export class Lane {
     words[InHeader.offset.len / 4] = InHeader.size + size;
     words[InHeader.offset.opcode / 4] = opcode;
     words[InHeader.offset.unique / 4] = 2 * this.index + 2;
-    words[InHeader.offset.nodeid / 4] = nodeid;
+    this.setU64(InHeader.offset.nodeid, nodeid);
     this.gpas[0] = this.#requestGpa;
     this.lengths[0] = InHeader.size + size;
     this.count = 1;
@@ -68,9 +68,16 @@ export class Lane {
     this.count += 1;
   }
 
-  /** 64-bit field of the reply, low word: nodeids and handles are small numbers. */
-  replyWord(offset: number): number {
-    return this.reply[(OutHeader.size + offset) / 4]!;
+  /** Stores a 64-bit field of the request, at byte `offset` of it. */
+  setU64(offset: number, value: number): void {
+    this.request[offset / 4] = value; // modulo 2^32, as typed arrays store
+    this.request[offset / 4 + 1] = value / 0x1_0000_0000;
+  }
+
+  /** A 64-bit field of the reply, at byte `offset` after the header. Nodeids and handles of all peers are below 2^53. */
+  replyU64(offset: number): number {
+    const at = (OutHeader.size + offset) / 4;
+    return this.reply[at]! + this.reply[at + 1]! * 0x1_0000_0000;
   }
 }
 

@@ -84,7 +84,7 @@ export class Mount implements Disposable {
         lane.expect(EntryOut.size);
       },
       completed: (lane) => {
-        this.#forgets.send(lane.replyWord(EntryOut.offset.nodeid));
+        this.#forgets.send(lane.replyU64(EntryOut.offset.nodeid));
         return 1;
       },
     };
@@ -102,10 +102,10 @@ export class Mount implements Disposable {
           lane.request.fill(0, ARGUMENTS, ARGUMENTS + OpenIn.size / 4);
           lane.expect(OpenOut.size);
         } else {
-          const fh = lane.replyWord(OpenOut.offset.fh);
+          const fh = lane.replyU64(OpenOut.offset.fh);
           lane.prepare(FuseOpcode.RELEASE, nodeid, ReleaseIn.size);
           lane.request.fill(0, ARGUMENTS, ARGUMENTS + ReleaseIn.size / 4);
-          lane.request[ARGUMENTS + ReleaseIn.offset.fh / 4] = fh;
+          lane.setU64(InHeader.size + ReleaseIn.offset.fh, fh);
           lane.expect(0);
         }
         lane.step = 1 - lane.step;
@@ -130,7 +130,7 @@ export class Mount implements Disposable {
         lane.prepare(FuseOpcode.READ, nodeid, ReadIn.size);
         const { request } = lane;
         request.fill(0, ARGUMENTS, ARGUMENTS + ReadIn.size / 4);
-        request[ARGUMENTS + ReadIn.offset.fh / 4] = fh;
+        lane.setU64(InHeader.size + ReadIn.offset.fh, fh);
         request[ARGUMENTS + ReadIn.offset.offset / 4] = nextOffset();
         request[ARGUMENTS + ReadIn.offset.size / 4] = size;
         lane.expect(0);
@@ -163,8 +163,7 @@ class Forgets {
     const lane = this.#lanes[this.#next]!;
     this.#next = (this.#next + 1) % this.#lanes.length;
     lane.prepare(FuseOpcode.FORGET, nodeid, ForgetIn.size);
-    lane.request[ARGUMENTS] = 1;
-    lane.request[ARGUMENTS + 1] = 0;
+    lane.setU64(InHeader.size + ForgetIn.offset.nlookup, 1);
     driver.add(lane.gpas, lane.lengths, 1, 1);
     this.#queue.submit();
   }
