@@ -1,27 +1,38 @@
 /**
  * The subregions of one container, by address: which of them touch a range, in O(log n + found).
  *
- * A treap ordered by (start, order) that knows, of every subtree, how far it reaches. Keys are doubles: rounding keeps their
- * order, so a double may only let a candidate pass too early, and the caller compares the exact addresses.
+ * A B+ tree ordered by (start, order) that knows, of every subtree, how far it reaches. Keys are doubles: rounding keeps their order,
+ * so a double may only let a candidate pass too early, and the caller compares the exact addresses. Starts and reaches lie in
+ * arrays of their own, so that a search touches few cache lines.
  */
 import type { MemoryRegion } from './region.ts';
 
-interface Node {
-  readonly region: MemoryRegion;
+/** One child: the bytes [start, end) of its container. */
+export interface ChildPlace {
   readonly start: number;
   readonly end: number;
-  /** Rank by time of mapping: unique, so no two keys are equal. */
+  /** Rank by time of mapping: unique, so no two places are equal. */
   readonly order: number;
-  readonly weight: number;
-  reach: number;
-  left: Node | undefined;
-  right: Node | undefined;
 }
 
+interface Node {
+  /** Undefined in a leaf. */
+  readonly children: Node[] | undefined;
+  /** Of a leaf. */
+  readonly regions: MemoryRegion[];
+  /** First start of each entry. */
+  readonly starts: number[];
+  /** First order of each entry. */
+  readonly orders: number[];
+  /** The furthest end in each entry. */
+  readonly reaches: number[];
+}
+
+const FANOUT = 32;
+
 export class ChildIndex {
-  #root: Node | undefined;
+  #root: Node = newNode(true);
   #size = 0;
-  #seed = 0x9e3779b9;
 
   get size(): number {
     return this.#size;
@@ -29,110 +40,171 @@ export class ChildIndex {
 
   /** The child, if there is exactly one. */
   get only(): MemoryRegion | undefined {
-    return this.#size === 1 ? this.#root?.region : undefined;
+    return this.#size === 1 ? this.all()[0] : undefined;
   }
 
-  insert(region: MemoryRegion, start: number, end: number, order: number): void {
-    // xorshift32: the shape must not depend on what a guest maps, and must be the same in every run
-    let seed = this.#seed;
-    seed ^= seed << 13;
-    seed ^= seed >>> 17;
-    seed ^= seed << 5;
-    this.#seed = seed;
-    const node: Node = {
-      region,
-      start,
-      end,
-      order,
-      weight: seed,
-      reach: end,
-      left: undefined,
-      right: undefined,
-    };
-    this.#root = insertNode(this.#root, node);
+  insert(region: MemoryRegion, place: ChildPlace): void {
     this.#size += 1;
+    const right = insertInto(this.#root, region, place);
+    if (right === undefined) return;
+    const root = newNode(false);
+    appendChild(root, this.#root);
+    appendChild(root, right);
+    this.#root = root;
   }
 
-  remove(start: number, order: number): void {
-    this.#root = removeNode(this.#root, start, order);
+  remove(place: ChildPlace): void {
     this.#size -= 1;
+    removeFrom(this.#root, place);
+    while (this.#root.children !== undefined && this.#root.children.length <= 1) {
+      this.#root = this.#root.children[0] ?? newNode(true);
+    }
+  }
+
+  /** All children, in no order. */
+  all(): readonly MemoryRegion[] {
+    const found: MemoryRegion[] = [];
+    collect(this.#root, -Infinity, Infinity, found);
+    return found;
   }
 
   /** Appends the children that may touch [start, end), rounded outwards, in no order. */
   collect(start: number, end: number, into: MemoryRegion[]): void {
-    collectFrom(this.#root, start, end, into);
+    collect(this.#root, start, end, into);
   }
 }
 
-const isBefore = (node: Node, start: number, order: number): boolean =>
-  node.start < start || (node.start === start && node.order < order);
+const newNode = (isLeaf: boolean): Node => ({
+  children: isLeaf ? undefined : [],
+  regions: [],
+  starts: [],
+  orders: [],
+  reaches: [],
+});
 
-function insertNode(tree: Node | undefined, node: Node): Node {
-  if (tree === undefined) return node;
-  if (node.weight > tree.weight) {
-    split(tree, node);
-    updateReach(node);
-    return node;
+/** The last entry that is not after `place`; −1 if all are. */
+function lastNotAfter({ starts, orders }: Node, { start, order }: ChildPlace): number {
+  let low = 0;
+  let high = starts.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const key = starts[middle]!;
+    if (key < start || (key === start && orders[middle]! <= order)) low = middle + 1;
+    else high = middle;
   }
-  if (isBefore(tree, node.start, node.order)) tree.right = insertNode(tree.right, node);
-  else tree.left = insertNode(tree.left, node);
-  if (node.end > tree.reach) tree.reach = node.end;
-  return tree;
+  return low - 1;
 }
 
-/** Hangs everything before `at` under its left, everything after under its right. */
-function split(tree: Node | undefined, at: Node): void {
-  if (tree === undefined) {
-    at.left = undefined;
-    at.right = undefined;
-  } else if (isBefore(tree, at.start, at.order)) {
-    split(tree.right, at);
-    tree.right = at.left;
-    at.left = tree;
-    updateReach(tree);
+/** @returns the right half of `node`, if it had to be split */
+function insertInto(node: Node, region: MemoryRegion, place: ChildPlace): Node | undefined {
+  const { children, regions, starts, orders, reaches } = node;
+  if (children === undefined) {
+    const at = lastNotAfter(node, place) + 1;
+    regions.splice(at, 0, region);
+    starts.splice(at, 0, place.start);
+    orders.splice(at, 0, place.order);
+    reaches.splice(at, 0, place.end);
   } else {
-    split(tree.left, at);
-    tree.left = at.right;
-    at.right = tree;
-    updateReach(tree);
+    const at = Math.max(0, lastNotAfter(node, place));
+    const right = insertInto(children[at]!, region, place);
+    summarize(node, at);
+    if (right !== undefined) {
+      children.splice(at + 1, 0, right);
+      starts.splice(at + 1, 0, 0);
+      orders.splice(at + 1, 0, 0);
+      reaches.splice(at + 1, 0, 0);
+      summarize(node, at + 1);
+    }
+  }
+  return starts.length > FANOUT ? split(node) : undefined;
+}
+
+function split(node: Node): Node {
+  const half = node.starts.length >>> 1;
+  return {
+    children: node.children?.splice(half),
+    regions: node.regions.splice(half),
+    starts: node.starts.splice(half),
+    orders: node.orders.splice(half),
+    reaches: node.reaches.splice(half),
+  };
+}
+
+function appendChild(node: Node, child: Node): void {
+  node.children!.push(child);
+  node.starts.push(0);
+  node.orders.push(0);
+  node.reaches.push(0);
+  summarize(node, node.starts.length - 1);
+}
+
+/** Brings what `node` says of its child at `at` up to date. */
+function summarize(node: Node, at: number): void {
+  const { starts, orders, reaches } = node.children![at]!;
+  node.starts[at] = starts[0]!;
+  node.orders[at] = orders[0]!;
+  let reach = -Infinity;
+  for (let index = 0; index < reaches.length; index += 1)
+    if (reaches[index]! > reach) reach = reaches[index]!;
+  node.reaches[at] = reach;
+}
+
+/** Empty nodes are taken out; sparse ones are joined with a neighbour where both fit into one. */
+function removeFrom(node: Node, place: ChildPlace): void {
+  const at = lastNotAfter(node, place);
+  const { children } = node;
+  if (children === undefined) {
+    dropEntry(node, at);
+    return;
+  }
+  const child = children[at]!;
+  removeFrom(child, place);
+  if (child.starts.length === 0) {
+    dropEntry(node, at);
+    return;
+  }
+  summarize(node, at);
+  if (child.starts.length < FANOUT / 4) joinWithNeighbour(node, at);
+}
+
+function dropEntry({ children, regions, starts, orders, reaches }: Node, at: number): void {
+  if (children === undefined) regions.splice(at, 1);
+  else children.splice(at, 1);
+  starts.splice(at, 1);
+  orders.splice(at, 1);
+  reaches.splice(at, 1);
+}
+
+function joinWithNeighbour(node: Node, at: number): void {
+  const left = at > 0 ? at - 1 : at;
+  const [a, b] = [node.children![left], node.children![left + 1]];
+  if (a === undefined || b === undefined || a.starts.length + b.starts.length > FANOUT) return;
+  a.children?.push(...b.children!);
+  a.regions.push(...b.regions);
+  a.starts.push(...b.starts);
+  a.orders.push(...b.orders);
+  a.reaches.push(...b.reaches);
+  dropEntry(node, left + 1);
+  summarize(node, left);
+}
+
+function collect(node: Node, start: number, end: number, into: MemoryRegion[]): void {
+  const { children, regions, starts, reaches } = node;
+  for (let index = lastNotAfterStart(starts, end); index >= 0; index -= 1) {
+    if (reaches[index]! < start) continue;
+    if (children === undefined) into.push(regions[index]!);
+    else collect(children[index]!, start, end, into);
   }
 }
 
-function removeNode(tree: Node | undefined, start: number, order: number): Node | undefined {
-  if (tree === undefined) return undefined;
-  if (tree.start === start && tree.order === order) return join(tree.left, tree.right);
-  if (isBefore(tree, start, order)) tree.right = removeNode(tree.right, start, order);
-  else tree.left = removeNode(tree.left, start, order);
-  updateReach(tree);
-  return tree;
-}
-
-function join(left: Node | undefined, right: Node | undefined): Node | undefined {
-  if (left === undefined) return right;
-  if (right === undefined) return left;
-  if (left.weight > right.weight) {
-    left.right = join(left.right, right);
-    updateReach(left);
-    return left;
+/** The last start that is not after `end`; −1 if all are. */
+function lastNotAfterStart(starts: readonly number[], end: number): number {
+  let low = 0;
+  let high = starts.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (starts[middle]! <= end) low = middle + 1;
+    else high = middle;
   }
-  right.left = join(left, right.left);
-  updateReach(right);
-  return right;
-}
-
-function updateReach(node: Node): void {
-  let reach = node.end;
-  if (node.left !== undefined && node.left.reach > reach) reach = node.left.reach;
-  if (node.right !== undefined && node.right.reach > reach) reach = node.right.reach;
-  node.reach = reach;
-}
-
-function collectFrom(tree: Node | undefined, start: number, end: number, into: MemoryRegion[]): void {
-  let node = tree;
-  while (node !== undefined && node.reach >= start) {
-    collectFrom(node.left, start, end, into);
-    if (node.start > end) return;
-    if (node.end >= start) into.push(node.region);
-    node = node.right;
-  }
+  return low - 1;
 }

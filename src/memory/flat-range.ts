@@ -18,6 +18,8 @@ export interface FlatRange {
   readonly nonvolatile: boolean;
   /** Never joined with a neighbour. */
   readonly unmergeable: boolean;
+  /** Of an unmergeable range: the regions it was reached through, topmost first. Two pieces with one path are one range. */
+  readonly path: readonly MemoryRegion[] | undefined;
 }
 
 /** `range` cut or stretched to [start, end): the same bytes at the same addresses. */
@@ -32,6 +34,7 @@ export function withBounds(range: FlatRange, start: bigint, end: bigint): FlatRa
     readonly: range.readonly,
     nonvolatile: range.nonvolatile,
     unmergeable: range.unmergeable,
+    path: range.path,
   };
 }
 
@@ -47,6 +50,10 @@ export const isSameRange = (a: FlatRange, b: FlatRange): boolean =>
     a.nonvolatile === b.nonvolatile &&
     a.unmergeable === b.unmergeable);
 
+/** Whether nothing at all differs, not even what listeners cannot see. */
+export const isIdentical = (a: FlatRange, b: FlatRange): boolean =>
+  a === b || (isSameRange(a, b) && a.dirtyMask === b.dirtyMask && isSamePath(a.path, b.path));
+
 /** Whether `b`, which follows `a`, is its continuation in every respect. */
 const canMerge = (a: FlatRange, b: FlatRange): boolean =>
   a.region === b.region &&
@@ -56,8 +63,16 @@ const canMerge = (a: FlatRange, b: FlatRange): boolean =>
   a.romdMode === b.romdMode &&
   a.readonly === b.readonly &&
   a.nonvolatile === b.nonvolatile &&
-  !a.unmergeable &&
-  !b.unmergeable;
+  a.unmergeable === b.unmergeable &&
+  (!a.unmergeable || isSamePath(a.path, b.path));
+
+/** Unmergeable ranges never join their neighbours, but parts of one that were painted apart are one range. */
+const isSamePath = (a: FlatRange['path'], b: FlatRange['path']): boolean =>
+  a === b ||
+  (a !== undefined &&
+    b !== undefined &&
+    a.length === b.length &&
+    a.every((region, index) => region === b[index]));
 
 /** Joins neighbours that are one piece of one region. `ranges` is sorted and disjoint; it is changed in place. */
 export function simplify(ranges: FlatRange[]): FlatRange[] {

@@ -2,7 +2,6 @@
 import type { FlatRange } from './flat-range.ts';
 import { RangeTree } from './range-tree.ts';
 import type { MemoryRegion } from './region.ts';
-import { SPACE_SIZE } from './region-description.ts';
 
 export class FlatView {
   /** Nothing, for ever: the view of every address space whose root shows nothing. */
@@ -20,7 +19,7 @@ export class FlatView {
 
   /** All ranges in address order. Made when first asked for: O(ranges). */
   get ranges(): readonly FlatRange[] {
-    this.#ranges ??= this.tree.slice(0n, SPACE_SIZE);
+    this.#ranges ??= this.tree.all();
     return this.#ranges;
   }
 

@@ -1,16 +1,16 @@
 /**
  * A view with some parts painted anew: the same ranges a full rendering gives, at the cost of what changed.
  *
- *     old      [ aaaaaaaaaa ][ U ]      [ bbbb ]        a, b may merge with what is new; U (unmergeable) may not
- *     damage           [......]
- *     painted          [...........]                    whole unmergeable ranges are painted again: whether two
- *     window   [...................]                    neighbours came from one piece cannot be seen afterwards
+ *     old      [ aaaaaaaaaa ][ bb ]        [ cccc ]
+ *     damage           [.........]                      painted anew
+ *     window   [ aaaaaaaaaa ][ bb ]                     the old ranges that touch the damage; their undamaged ends are kept,
+ *                                                       and joined with what was painted if they are one piece with it
  *
  * Outside the window both renderings agree: an address that no edit can have changed shows the same byte through the same path, so
  * two such neighbours are one range in both or in neither.
  */
 import { united, type Interval } from './damage.ts';
-import { simplify, withBounds, type FlatRange } from './flat-range.ts';
+import { isIdentical, simplify, withBounds, type FlatRange } from './flat-range.ts';
 import { FlatView } from './flat-view.ts';
 import { renderWindow } from './render.ts';
 
@@ -29,75 +29,50 @@ export interface Patch {
 export function patchView(view: FlatView, damage: readonly Interval[]): Patch {
   const windows: Window[] = [];
   let { tree } = view;
-  for (const { start, end, painted } of windowsOf(view, united(damage))) {
-    const before = view.tree.slice(start, end);
-    const after = repaint(view, before, painted);
-    if (isUnchanged(before, after)) continue;
-    windows.push({ before, after });
-    tree = tree.replace(start, end, after);
+  for (const { touched, damaged } of windowsOf(view, united(damage))) {
+    const window = trimmed(touched, repaint(view, touched, damaged));
+    if (window === undefined) continue;
+    windows.push(window);
+    const { before, after } = window;
+    tree = tree.replace(before, after);
   }
   return windows.length === 0 ? { view, windows } : { view: new FlatView(view.root, tree), windows };
 }
 
-interface WindowBounds extends Interval {
+interface Damaged {
+  /** Old ranges that overlap or touch the damage, in order. */
+  readonly touched: FlatRange[];
   /** Disjoint, sorted. */
-  readonly painted: readonly Interval[];
+  readonly damaged: Interval[];
 }
 
-/** Widens each damaged interval to whole old ranges, so that a window begins and ends where ranges do. */
-function windowsOf(view: FlatView, damage: readonly Interval[]): readonly WindowBounds[] {
-  const windows: { start: bigint; end: bigint; painted: Interval[] }[] = [];
-  for (const { start, end } of damage) {
-    const left = touchingBefore(view, start);
-    const right = touchingAfter(view, end);
-    const window = {
-      start: left?.start ?? start,
-      end: right?.end ?? end,
-      painted: [
-        {
-          start: left?.unmergeable === true ? left.start : start,
-          end: right?.unmergeable === true ? right.end : end,
-        },
-      ],
-    };
+/** Damaged intervals that touch the same old range belong together: it may become one piece with all of them. */
+function windowsOf(view: FlatView, damage: readonly Interval[]): readonly Damaged[] {
+  const windows: Damaged[] = [];
+  for (const interval of damage) {
+    const touched = view.tree.touching(interval.start, interval.end);
     const last = windows.at(-1);
-    if (last === undefined || window.start >= last.end) {
-      windows.push(window);
+    if (last !== undefined && touched[0] !== undefined && touched[0] === last.touched.at(-1)) {
+      last.touched.push(...touched.slice(1));
+      last.damaged.push(interval);
     } else {
-      if (window.end > last.end) last.end = window.end;
-      last.painted = united([...last.painted, ...window.painted]);
+      windows.push({ touched, damaged: [interval] });
     }
   }
   return windows;
 }
 
-/** The old range that begins before `address` and reaches it. */
-function touchingBefore(view: FlatView, address: bigint): FlatRange | undefined {
-  const range = address > 0n ? view.tree.floor(address - 1n) : undefined;
-  return range !== undefined && range.end >= address ? range : undefined;
-}
-
-/** The old range that begins at or before `address` and ends after it. */
-function touchingAfter(view: FlatView, address: bigint): FlatRange | undefined {
-  const range = view.tree.floor(address);
-  return range !== undefined && range.end > address ? range : undefined;
-}
-
 /** Old ranges where nothing was damaged, painted ones between, joined. */
-function repaint(
-  view: FlatView,
-  before: readonly FlatRange[],
-  painted: readonly Interval[],
-): readonly FlatRange[] {
+function repaint(view: FlatView, old: readonly FlatRange[], damaged: readonly Interval[]): FlatRange[] {
   const pieces: FlatRange[] = [];
   let index = 0;
   let from = 0n;
-  for (const { start, end } of painted) {
-    index = keep(before, index, from, start, pieces);
+  for (const { start, end } of damaged) {
+    index = keep(old, index, from, start, pieces);
     if (view.root !== undefined) for (const range of renderWindow(view.root, start, end)) pieces.push(range);
     from = end;
   }
-  keep(before, index, from, undefined, pieces);
+  keep(old, index, from, undefined, pieces);
   return simplify(pieces);
 }
 
@@ -123,20 +98,17 @@ function keep(
   return at;
 }
 
-const isUnchanged = (before: readonly FlatRange[], after: readonly FlatRange[]): boolean =>
-  before.length === after.length &&
-  before.every((range, index) => range.start === after[index]!.start && isIdentical(range, after[index]!));
-
-function isIdentical(a: FlatRange, b: FlatRange): boolean {
-  return (
-    a === b ||
-    (a.region === b.region &&
-      a.end === b.end &&
-      a.offset === b.offset &&
-      a.dirtyMask === b.dirtyMask &&
-      a.romdMode === b.romdMode &&
-      a.readonly === b.readonly &&
-      a.nonvolatile === b.nonvolatile &&
-      a.unmergeable === b.unmergeable)
-  );
+/** What is left of a window without the ranges that are the same at its ends. @returns undefined: nothing differs */
+function trimmed(before: FlatRange[], after: FlatRange[]): Window | undefined {
+  let start = 0;
+  while (start < before.length && start < after.length && isIdentical(before[start]!, after[start]!))
+    start += 1;
+  let beforeEnd = before.length;
+  let afterEnd = after.length;
+  while (beforeEnd > start && afterEnd > start && isIdentical(before[beforeEnd - 1]!, after[afterEnd - 1]!)) {
+    beforeEnd -= 1;
+    afterEnd -= 1;
+  }
+  if (start === beforeEnd && start === afterEnd) return undefined;
+  return { before: before.slice(start, beforeEnd), after: after.slice(start, afterEnd) };
 }

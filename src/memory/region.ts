@@ -376,9 +376,9 @@ export class MemoryRegion {
   /** Changes what the container's index knows of this region. */
   #reindexed(change: () => void): void {
     const siblings = this.#container?.subregionIndex;
-    siblings?.unindex(this);
+    siblings?.remove(this);
     change();
-    siblings?.index(this);
+    siblings?.add(this);
   }
 
   #checkBlock(size: bigint): void {

@@ -53,8 +53,9 @@ class Painter {
   readonly #childrenOf: ChildrenOf;
   readonly #visitLimit: number;
   readonly #ranges: FlatRange[] = [];
+  /** Where we are: the regions from the root to the one being painted. */
+  readonly #path: MemoryRegion[] = [];
   #visits = 0;
-  #depth = 0;
 
   constructor(childrenOf: ChildrenOf, visitLimit = Infinity) {
     this.#childrenOf = childrenOf;
@@ -74,9 +75,9 @@ class Painter {
     const start = origin > clipStart ? origin : clipStart;
     const end = limit < clipEnd ? limit : clipEnd;
     if (start >= end) return;
-    this.#depth += 1;
+    this.#path.push(region);
     this.#visits += 1;
-    if (this.#depth > DEPTH_LIMIT || this.#visits > this.#visitLimit) {
+    if (this.#path.length > DEPTH_LIMIT || this.#visits > this.#visitLimit) {
       throw new MemoryError('ALIAS_CYCLE', `${region.name}: shown inside itself without end`);
     }
     const flags = inherited | ownFlags(region);
@@ -89,7 +90,7 @@ class Painter {
       }
       if (region.terminates) this.#fill(region, origin, start, end, flags);
     }
-    this.#depth -= 1;
+    this.#path.pop();
   }
 
   /** Puts `region` into what is still free of [start, end). */
@@ -111,6 +112,7 @@ class Painter {
           readonly: (flags & READONLY) !== 0,
           nonvolatile: (flags & NONVOLATILE) !== 0,
           unmergeable: (flags & UNMERGEABLE) !== 0,
+          path: (flags & UNMERGEABLE) === 0 ? undefined : [...this.#path],
         });
         index += 1;
       }

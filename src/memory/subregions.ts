@@ -1,17 +1,17 @@
 /** The subregions of one region: all of them in the order they lie on each other, and the enabled ones by address. */
-import { ChildIndex } from './child-index.ts';
+import { ChildIndex, type ChildPlace } from './child-index.ts';
 import type { MemoryRegion } from './region.ts';
 
 const NO_REGIONS: readonly MemoryRegion[] = [];
 
 export class Subregions {
-  readonly #all = new Set<MemoryRegion>();
   readonly #enabled = new ChildIndex();
+  readonly #disabled = new Set<MemoryRegion>();
   #inListOrder: readonly MemoryRegion[] | undefined = NO_REGIONS;
 
   /** Highest priority first, newest first among equals. */
   get inListOrder(): readonly MemoryRegion[] {
-    this.#inListOrder ??= [...this.#all].sort(byListOrder);
+    this.#inListOrder ??= [...this.#enabled.all(), ...this.#disabled].sort(byListOrder);
     return this.#inListOrder;
   }
 
@@ -32,28 +32,28 @@ export class Subregions {
     return found.length > 1 ? found.sort(byListOrder) : found;
   }
 
+  /** Before the address, size or enabled state of a child changes it is removed, and added again after that. */
   add(child: MemoryRegion): void {
-    this.#all.add(child);
     this.#inListOrder = undefined;
-    this.index(child);
+    if (child.enabled) {
+      this.#enabled.insert(child, placeOf(child));
+    } else {
+      this.#disabled.add(child);
+    }
   }
 
   remove(child: MemoryRegion): void {
-    this.#all.delete(child);
     this.#inListOrder = undefined;
-    this.unindex(child);
-  }
-
-  /** Notes where a child is; call `unindex` before its address, size or enabled state changes, and this after it. */
-  index(child: MemoryRegion): void {
-    if (!child.enabled) return;
-    this.#enabled.insert(child, Number(child.address), Number(child.address + child.size), child.order);
-  }
-
-  unindex(child: MemoryRegion): void {
-    if (child.enabled) this.#enabled.remove(Number(child.address), child.order);
+    if (child.enabled) this.#enabled.remove(placeOf(child));
+    else this.#disabled.delete(child);
   }
 }
+
+const placeOf = (child: MemoryRegion): ChildPlace => ({
+  start: Number(child.address),
+  end: Number(child.address + child.size),
+  order: child.order,
+});
 
 /** How siblings lie on each other, topmost first. */
 const byListOrder = (a: MemoryRegion, b: MemoryRegion): number =>
