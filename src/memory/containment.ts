@@ -4,6 +4,16 @@
  */
 import type { MemoryRegion } from './region.ts';
 
+/** Longer chains of levels that add nothing are loops of empty regions. */
+const LEVEL_LIMIT = 1000;
+
+/** Whether `region` is `outer` or lies in it, by containers alone. */
+export function isInside(region: MemoryRegion, outer: MemoryRegion): boolean {
+  for (let at: MemoryRegion | undefined = region; at !== undefined; at = at.container)
+    if (at === outer) return true;
+  return false;
+}
+
 /** Whether mapping `child` in `container` makes some region show itself: whether `child` reaches `container` already. */
 export function isShownBy(child: MemoryRegion, container: MemoryRegion): boolean {
   const shown = child.target ?? child;
@@ -26,7 +36,7 @@ export function isShownBy(child: MemoryRegion, container: MemoryRegion): boolean
  */
 export function viewRootOf(root: MemoryRegion): MemoryRegion | undefined {
   let region = root;
-  while (region.enabled) {
+  for (let level = 0; region.enabled && level < LEVEL_LIMIT; level += 1) {
     let next: MemoryRegion | undefined;
     if (region.target !== undefined) {
       if (region.aliasOffset === 0n && region.size >= region.target.size) next = region.target;

@@ -6,7 +6,7 @@
  */
 import { MemoryError } from '../errors.ts';
 import { hex } from '../units.ts';
-import { isShownBy } from './containment.ts';
+import { isInside, isShownBy } from './containment.ts';
 import type { CoalescedRange } from './coalesced.ts';
 import type { Ioeventfd } from './ioeventfd.ts';
 import type { IommuRegion } from './iommu.ts';
@@ -175,16 +175,17 @@ export class MemoryRegion {
     }
     const { topology } = this;
     topology.assertEditable();
+    if (isInside(this, child)) throw new MemoryError('ALIAS_CYCLE', `${this.name} is inside ${child.name}`);
     const previous = { address: child.#address, priority: child.#priority };
     const showsItself = isShownBy(child, this);
     this.#link(child, address, priority);
-    if (showsItself) topology.isSelfContaining = true;
-    if (topology.isSelfContaining && !topology.isRenderable(this)) {
+    if ((showsItself || topology.isSelfContaining) && !topology.isRenderable(this)) {
       this.#unlink(child);
       child.#address = previous.address;
       child.#priority = previous.priority;
       throw new MemoryError('ALIAS_CYCLE', `${child.name} in ${this.name} would show itself without end`);
     }
+    if (showsItself) topology.isSelfContaining = true;
     topology.addressChanged(child);
     topology.edited(this, address, address + child.#size, this.#enabled && child.#enabled);
   }
