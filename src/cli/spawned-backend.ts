@@ -20,7 +20,7 @@ export interface BackendCommand {
 }
 
 /** Our own daemon, as built: it lies beside this file. */
-export const OWN_BACKEND: BackendCommand = {
+const OWN_BACKEND: BackendCommand = {
   program: process.execPath,
   args: [fileURLToPath(new URL('./vhost-user-fs.js', import.meta.url)), '--log-level=error'],
 };

@@ -14,7 +14,7 @@ const TIMEOUT_MS = 10_000;
 const SILENCE: FuseAnswer = { error: 0, fixed: new Uint8Array(0), dataSize: 0 };
 
 /** Bytes of a request's page, and of a reply's. */
-export const PAGE = 4096;
+const PAGE = 4096;
 
 export interface FuseCall {
   readonly opcode: FuseOpcode;

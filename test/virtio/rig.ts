@@ -5,7 +5,7 @@ import { Virtqueue, type VirtqueueSetup } from '../../src/virtio/virtqueue.ts';
 import { PaperMemory } from '../support/paper-memory.ts';
 
 /** Guest physical address of the ring; buffers lie from `BUFFERS` on. */
-export const RING = 0x10_0000;
+const RING = 0x10_0000;
 export const BUFFERS = 0x1_0000_0000;
 export const BUFFERS_SIZE = 0x1_0000;
 
