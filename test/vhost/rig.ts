@@ -124,6 +124,15 @@ export class Ram implements Disposable {
   }
 }
 
+export interface RigOptions {
+  readonly maxSlots?: number;
+  readonly device?: TestDevice;
+  /** Entries of both rings. */
+  readonly num?: number;
+  readonly eventIdx?: boolean;
+  readonly log?: Log;
+}
+
 /** One session, its front-end and its guest. */
 export class Rig implements Disposable {
   readonly device: TestDevice;
@@ -138,9 +147,11 @@ export class Rig implements Disposable {
   /** The front-end's end, for what `Connection` would not do. */
   readonly socket: MessageSocket;
   readonly #connection: Connection;
+  readonly #features: bigint;
 
-  constructor(options: { maxSlots?: number; device?: TestDevice; num?: number; log?: Log } = {}) {
-    const { maxSlots = 8, device = new TestDevice(), num = 16, log = SILENT_LOG } = options;
+  constructor(options: RigOptions = {}) {
+    const { maxSlots = 8, device = new TestDevice(), num = 16, log = SILENT_LOG, eventIdx = true } = options;
+    this.#features = eventIdx ? FEATURES : FEATURES & ~maskOf(VIRTIO_RING_F_EVENT_IDX);
     this.device = device;
     this.memory = new GuestMemory({ maxSlots });
     const [ours, theirs] = socketPair();
@@ -155,7 +166,7 @@ export class Rig implements Disposable {
     this.drivers = [0, 1].map((index) => {
       const at = index * RING_STRIDE;
       const bytes = this.ram.bytes.subarray(at, at + driverQueueBytes(num, 4));
-      return new DriverQueue({ num, eventIdx: true, indirectEntries: 4, bytes, gpa: RAM + at });
+      return new DriverQueue({ num, eventIdx, indirectEntries: 4, bytes, gpa: RAM + at });
     });
   }
 
@@ -224,7 +235,7 @@ export class Rig implements Disposable {
   }
 
   /** Features and protocol features, as QEMU negotiates them. */
-  negotiate(features = FEATURES): void {
+  negotiate(features = this.#features): void {
     this.request('SET_PROTOCOL_FEATURES', PROTOCOL_FEATURES, { needReply: false });
     this.request('SET_OWNER', undefined, { needReply: false });
     this.request('SET_FEATURES', features, { needReply: false });

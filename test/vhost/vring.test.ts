@@ -1,12 +1,13 @@
 /** The state machine of a ring: examples, and a model that any sequence of messages is compared with. */
 import { writeSync } from 'node:fs';
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { VHOST_USER_VRING_NOFD_MASK } from '../../protocol/vhost-user.ts';
 import { GuestError } from '../../src/errors.ts';
 import { createEventfd, signalEventfd } from '../../src/host/eventfd.ts';
 import { OwnedFd } from '../../src/host/owned-fd.ts';
 import { socketPair } from '../../src/host/unix-socket.ts';
+import { Virtqueue } from '../../src/virtio/virtqueue.ts';
 import { FEATURES, openFds, RAM, RAM_SIZE, Rig, UVA, wasSignalled } from './rig.ts';
 
 let before = 0;
@@ -66,6 +67,38 @@ describe('kick and enable', () => {
     rig.request('SET_VRING_NUM', { index: 0, num: 16 });
     expect(rig.collect(0)).toBe(1);
     expect(wasSignalled(rig.errs[0]!)).toBe(false);
+  });
+
+  test.each([true, false])('an idle ring asks for kicks, with event_idx %s', (eventIdx) => {
+    using rig = new Rig({ eventIdx }).start();
+    const driver = rig.drivers[0]!;
+    for (let i = 0; i < 3; i += 1) {
+      driver.add([RAM + 0x10_0000], [16], 1, 1);
+      driver.publish();
+      expect(driver.kickNeeded()).toBe(true);
+      rig.kick(0);
+      rig.pump();
+      expect(rig.collect(0)).toBe(1);
+    }
+  });
+
+  test('a request that arrives just before kicks are asked for again is served without one', () => {
+    using rig = new Rig().start();
+    const driver = rig.drivers[0]!;
+    const spy = vi.spyOn(Virtqueue.prototype, 'enableNotifications').mockImplementationOnce(function (
+      this: Virtqueue,
+    ) {
+      driver.add([RAM + 0x10_0000], [16], 1, 1);
+      driver.publish();
+      expect(driver.kickNeeded()).toBe(false);
+      return this.enableNotifications();
+    });
+    rig.offer(0);
+    driver.kickNeeded();
+    rig.pump();
+    expect(rig.collect(0)).toBe(2);
+    expect(spy).toHaveBeenCalledTimes(3); // the one that was intercepted, its own, and the last
+    spy.mockRestore();
   });
 
   test('a disabled ring is not served; what was kicked meanwhile is served when it is enabled again', () => {
@@ -147,6 +180,15 @@ describe('GET_VRING_BASE', () => {
     rig.kick(0);
     rig.pump();
     expect(rig.collect(0)).toBe(1);
+  });
+
+  test('forgets kicks that were served: the same kick fd does not start the ring again by itself', () => {
+    using rig = new Rig().start();
+    expect(rig.ping(0)).toBe(true);
+    rig.stop(0);
+    rig.setFd('SET_VRING_KICK', 0, rig.kicks[0]!);
+    rig.pump();
+    expect(rig.session.vrings[0]!.state).toBe('armed');
   });
 
   test('of a ring that was never started answers the base that was set', () => {
