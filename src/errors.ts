@@ -73,3 +73,27 @@ export type MemoryErrorCode =
 export class MemoryError extends CodedError<MemoryErrorCode> {
   override readonly name = 'MemoryError';
 }
+
+export type MemoryDeviceErrorCode =
+  | 'NOT_PREPARED' // the machine has no space for memory devices (maxmem)
+  | 'NO_SPACE' // more memory than maxmem allows
+  | 'FRAGMENTED' // enough space, but no gap is large enough
+  | 'ADDRESS' // misaligned, outside the window, or in conflict with another device
+  | 'SIZE' // not a multiple of what it must be a multiple of, or too large or too small
+  | 'DIMM_SLOT' // the requested module slot is taken or does not exist, or there is none left
+  | 'HYPERVISOR_SLOTS' // the hypervisor has too few memslots left
+  | 'VHOST_SLOTS' // a vhost back-end has too few memslots left
+  | 'BACKEND_LIMIT' // a vhost back-end has fewer memslots than are used and reserved
+  | 'BACKEND_RESTRICTS' // a small vhost back-end comes after a device decided with more memslots in mind
+  | 'LIMIT_SHRANK' // a vhost back-end came back with a lower limit
+  | 'DUPLICATE_ID' // another device has this id
+  | 'BACKEND_BUSY' // the memory backend belongs to another device
+  | 'BAD_PROPERTY' // a property of a device has a value it cannot have
+  | 'NOT_PLUGGED' // the device is not plugged, or not in the state that this takes
+  | 'STILL_IN_USE' // the device cannot be unplugged as long as the guest has memory of it
+  | 'DISCARD_DISABLED'; // somebody needs RAM that is never discarded, and somebody else discards
+
+/** A memory device or a vhost back-end cannot be plugged, changed or unplugged. Nothing has changed. */
+export class MemoryDeviceError extends CodedError<MemoryDeviceErrorCode> {
+  override readonly name = 'MemoryDeviceError';
+}
