@@ -124,8 +124,6 @@ export const VHOST_USER_STATE_NOFD_MASK = 0x100;
 
 /** Bytes of device configuration space a GET_CONFIG or SET_CONFIG may carry (`VHOST_USER_MAX_CONFIG_SIZE`). */
 export const VHOST_USER_MAX_CONFIG_SIZE = 256;
-/** Regions in one SET_MEM_TABLE by the letter of the specification; peers send and accept more. */
-export const VHOST_MEMORY_BASELINE_NREGIONS = 8;
 /** Most fds Linux passes in one message (`SCM_MAX_FD`). */
 export const SCM_MAX_FD = 253;
 

@@ -15,7 +15,7 @@ import type { MessageSocket } from '../host/unix-socket.ts';
  * specification is longer than 8,104 (a memory table with as many regions as fds fit). A header that claims more than
  * this lies, and where the next one starts cannot be known.
  */
-export const MAX_PAYLOAD_SIZE = 0x1_0000;
+const MAX_PAYLOAD_SIZE = 0x1_0000;
 
 const EAGAIN = 11;
 

@@ -13,10 +13,6 @@ export class Notifier {
     if (fd !== undefined) setNonBlocking(fd.fd);
   }
 
-  get isSet(): boolean {
-    return this.#fd !== undefined;
-  }
-
   /** A full counter needs no signal, and a broken one is the peer's loss: the answer is not looked at. */
   signal(): void {
     if (this.#fd !== undefined) signalEventfd(this.#fd.fd);

@@ -1,5 +1,12 @@
 /** Where the three areas of a ring are in this process, found by the addresses of the front-end. */
-import { vringAvailSize, vringDescSize, vringUsedSize } from '../../protocol/virtio-ring.ts';
+import {
+  VRING_AVAIL_ALIGN_SIZE,
+  VRING_DESC_ALIGN_SIZE,
+  VRING_USED_ALIGN_SIZE,
+  vringAvailSize,
+  vringDescSize,
+  vringUsedSize,
+} from '../../protocol/virtio-ring.ts';
 import type { VringAddr } from '../../protocol/vhost-user-payloads.ts';
 import { ProtocolError } from '../errors.ts';
 import type { GuestMemory } from '../guest-memory/guest-memory.ts';
@@ -32,9 +39,9 @@ export function resolveAreas(memory: GuestMemory, addr: VringAddr, num: number):
     return address;
   };
   return {
-    desc: resolve('descriptors', addr.descUserAddr, vringDescSize(num), 16),
-    avail: resolve('avail ring', addr.availUserAddr, vringAvailSize(num), 2),
-    used: resolve('used ring', addr.usedUserAddr, vringUsedSize(num), 4),
+    desc: resolve('descriptors', addr.descUserAddr, vringDescSize(num), VRING_DESC_ALIGN_SIZE),
+    avail: resolve('avail ring', addr.availUserAddr, vringAvailSize(num), VRING_AVAIL_ALIGN_SIZE),
+    used: resolve('used ring', addr.usedUserAddr, vringUsedSize(num), VRING_USED_ALIGN_SIZE),
   };
 }
 

@@ -1,5 +1,6 @@
 /** A session from negotiation to the first request, in both dialects, and what ends it. */
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { performance } from 'node:perf_hooks';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { bitsOf, hasBit } from '../../protocol/bits.ts';
 import { FrontendRequest, ProtocolFeature } from '../../protocol/vhost-user.ts';
 import { U64 } from '../../protocol/vhost-user-payloads.ts';
@@ -237,6 +238,19 @@ describe('the end of a session', () => {
     expect(rig.session.closed).toBe(false);
     rig.socket.close();
     rig.pump();
+    expect(rig.session.closed).toBe(true);
+  });
+
+  test('a message whose rest does not come ends the session after 5 s', () => {
+    using rig = new Rig();
+    rig.socket.send(header(FrontendRequest.SET_VRING_NUM, 1, 8), []);
+    rig.pump();
+    const wait = rig.session.run();
+    expect([wait > 4000, wait <= 5001]).toEqual([true, true]);
+    const now = performance.now();
+    const clock = vi.spyOn(performance, 'now').mockReturnValue(now + 5001);
+    rig.session.run();
+    clock.mockRestore();
     expect(rig.session.closed).toBe(true);
   });
 
