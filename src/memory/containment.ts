@@ -16,12 +16,16 @@ export function isInside(region: MemoryRegion, outer: MemoryRegion): boolean {
 
 /** Whether mapping `child` in `container` makes some region show itself: whether `child` reaches `container` already. */
 export function isShownBy(child: MemoryRegion, container: MemoryRegion): boolean {
-  const shown = child.target ?? child;
-  if (container === child || container === shown) return true;
-  if (shown.target === undefined && shown.subregions.length === 0) return false;
+  // what the child shows: itself, its target, the target of that …
+  let last = child;
+  for (; last.target !== undefined; last = last.target) if (last === container) return true;
+  if (last === container) return true;
+  if (!last.hasSubregions) return false;
+  const shown = new Set<MemoryRegion>([child]);
+  for (let at = child.target; at !== undefined; at = at.target) shown.add(at);
   const seen = new Set<MemoryRegion>([container]);
   for (const region of seen) {
-    if (region === child || region === shown) return true;
+    if (shown.has(region)) return true;
     if (region.container !== undefined) seen.add(region.container);
     if (region.usedAliases !== undefined) for (const alias of region.usedAliases) seen.add(alias);
   }

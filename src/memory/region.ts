@@ -139,6 +139,9 @@ export class MemoryRegion {
   get subregionIndex(): Subregions | undefined {
     return this.#children;
   }
+  get hasSubregions(): boolean {
+    return this.#children?.isEmpty === false;
+  }
   get enabledCount(): number {
     return this.#children?.enabledCount ?? 0;
   }

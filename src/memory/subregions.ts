@@ -15,6 +15,10 @@ export class Subregions {
     return this.#inListOrder;
   }
 
+  get isEmpty(): boolean {
+    return this.#enabled.size === 0 && this.#disabled.size === 0;
+  }
+
   get enabledCount(): number {
     return this.#enabled.size;
   }

@@ -26,6 +26,8 @@ export class MemoryTopology {
   readonly tracking: DirtyTracking;
   /** Some region is shown inside itself: edits must be checked not to make that endless. Set by regions. */
   isSelfContaining = false;
+  /** Set by an accelerator that queues writes to coalesced ranges: delivers them. Called before such a region is accessed. */
+  flushCoalesced: (() => void) | undefined;
 
   readonly #options: TopologyOptions;
   readonly #spaces: AddressSpace[] = [];
