@@ -20,7 +20,7 @@ import {
 import { truncateAtPath, truncateFile } from '../host/files-io.ts';
 import { readLink } from '../host/files-names.ts';
 import { AT_EMPTY_PATH, EMPTY_PATH, fdName, fdPath } from '../host/files-open.ts';
-import { S_IFDIR, S_IFREG } from './inode-store.ts';
+import { S_IFDIR, S_IFREG } from './stat-buffer.ts';
 import { writeAttrOut, writeStatxOut } from './reply.ts';
 import { offsetArgument, type Share } from './share.ts';
 
@@ -34,8 +34,8 @@ export function getattr(share: Share, request: FuseRequest): number {
   const slot = inodes.slotOf(request.nodeid);
   if (slot < 0) return slot;
   const row = handleOf(share, request, GetattrIn.offset.getattrFlags, GetattrIn.offset.fh);
-  const result = row >= 0 ? inodes.readAttributesOfFd(share.handles.fd[row]!) : inodes.readAttributes(slot);
-  return result < 0 ? result : writeAttrOut(request.reply.u32, inodes.stat, share.cacheSeconds, 0);
+  const result = row >= 0 ? inodes.stat.readFd(share.handles.fd[row]!) : inodes.readAttributes(slot);
+  return result < 0 ? result : writeAttrOut(request.reply.u32, inodes.stat.words, share.cacheSeconds, 0);
 }
 
 export function statx(share: Share, request: FuseRequest): number {
@@ -43,13 +43,13 @@ export function statx(share: Share, request: FuseRequest): number {
   const slot = inodes.slotOf(request.nodeid);
   if (slot < 0) return slot;
   const row = handleOf(share, request, StatxIn.offset.getattrFlags, StatxIn.offset.fh);
-  const fd = row >= 0 ? share.handles.fd[row]! : inodes.fdOf(slot);
+  const fd = row >= 0 ? share.handles.fd[row]! : inodes.opener.fdOf(slot);
   if (fd < 0) return fd;
   const flags = AT_EMPTY_PATH | (request.u32(StatxIn.offset.sxFlags) & STATX_SYNC_FLAGS);
   // The highest bit is reserved by the kernel, which refuses it.
   const mask = request.u32(StatxIn.offset.sxMask) & 0x7fff_ffff;
-  const result = readAttributes(fd, EMPTY_PATH, flags, mask, inodes.statAddress);
-  return result < 0 ? result : writeStatxOut(request.reply.u32, inodes.stat, share.cacheSeconds);
+  const result = readAttributes(fd, EMPTY_PATH, flags, mask, inodes.stat.address);
+  return result < 0 ? result : writeStatxOut(request.reply.u32, inodes.stat.words, share.cacheSeconds);
 }
 
 export function setattr(share: Share, request: FuseRequest): number {
@@ -63,7 +63,7 @@ export function setattr(share: Share, request: FuseRequest): number {
     if (row < 0 || share.handles.inode[row] !== slot) return -Errno.EBADF;
     openFd = share.handles.fd[row]!;
   }
-  const fd = openFd >= 0 ? openFd : inodes.fdOf(slot);
+  const fd = openFd >= 0 ? openFd : inodes.opener.fdOf(slot);
   if (fd < 0) return fd;
 
   let result = 0;
@@ -83,8 +83,8 @@ export function setattr(share: Share, request: FuseRequest): number {
       openFd >= 0 ? changeTimes(openFd, times) : changeTimesOfPath(share.procSelfFd, fdName(fd), times);
   }
   if (result < 0) return result;
-  result = inodes.readAttributesOfFd(fd);
-  return result < 0 ? result : writeAttrOut(request.reply.u32, inodes.stat, share.cacheSeconds, 0);
+  result = inodes.stat.readFd(fd);
+  return result < 0 ? result : writeAttrOut(request.reply.u32, inodes.stat.words, share.cacheSeconds, 0);
 }
 
 function truncate(share: Share, request: FuseRequest, slot: number, fd: number, openFd: number): number {
@@ -132,28 +132,28 @@ export function access(share: Share, request: FuseRequest): number {
   const result = inodes.readAttributes(slot);
   if (result < 0) return result;
   const wanted = request.u32(AccessIn.offset.mask) & 0o7;
-  const mode = inodes.stat[StatxWord.mode]!;
+  const mode = inodes.stat.words[StatxWord.mode]!;
   if (request.uid === 0) {
     const isRunnable = (mode & 0o111) !== 0 || inodes.table.format[slot] === S_IFDIR;
     return (wanted & 0o1) !== 0 && !isRunnable ? -Errno.EACCES : 0;
   }
   let granted = mode & 0o7;
-  if (inodes.stat[StatxWord.uid] === request.uid) granted = (mode >>> 6) & 0o7;
-  else if (inodes.stat[StatxWord.gid] === request.gid) granted = (mode >>> 3) & 0o7;
+  if (inodes.stat.words[StatxWord.uid] === request.uid) granted = (mode >>> 6) & 0o7;
+  else if (inodes.stat.words[StatxWord.gid] === request.gid) granted = (mode >>> 3) & 0o7;
   return (wanted & ~granted) !== 0 ? -Errno.EACCES : 0;
 }
 
 export function readlink(share: Share, request: FuseRequest): number {
   const slot = share.inodes.slotOf(request.nodeid);
   if (slot < 0) return slot;
-  const fd = share.inodes.fdOf(slot);
+  const fd = share.inodes.opener.fdOf(slot);
   return fd < 0 ? fd : readLink(fd, EMPTY_PATH, request.reply.address, PATH_MAX);
 }
 
 export function statfs(share: Share, request: FuseRequest): number {
   const slot = share.inodes.slotOf(request.nodeid);
   if (slot < 0) return slot;
-  const fd = share.inodes.fdOf(slot);
+  const fd = share.inodes.opener.fdOf(slot);
   if (fd < 0) return fd;
   const result = readFileSystem(fd, share.scratch.address);
   if (result < 0) return result;

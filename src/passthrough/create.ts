@@ -76,11 +76,11 @@ function createName(share: Share, request: FuseRequest, umask: number, make: Mak
   const { inodes } = share;
   const parent = inodes.slotOf(request.nodeid);
   if (parent < 0) return parent;
-  const dirfd = inodes.hold(parent);
+  const dirfd = inodes.opener.hold(parent);
   if (dirfd < 0) return dirfd;
   let result = asUser(share, request, umask, dirfd, make);
   if (result === 0) result = answerEntry(share, request, parent, dirfd);
-  inodes.unhold(parent);
+  inodes.opener.unhold(parent);
   return result;
 }
 
@@ -88,16 +88,16 @@ export function create(share: Share, request: FuseRequest): number {
   const { inodes } = share;
   const parent = inodes.slotOf(request.nodeid);
   if (parent < 0) return parent;
-  const dirfd = inodes.hold(parent);
+  const dirfd = inodes.opener.hold(parent);
   if (dirfd < 0) return dirfd;
-  let result = inodes.makeRoom();
+  let result = inodes.opener.makeRoom();
   if (result === 0) {
     result = asUser(share, request, request.u32(CreateIn.offset.umask), dirfd, createFileOf);
     if (result === -Errno.EEXIST && (request.u32(CreateIn.offset.flags) & O_EXCL) === 0)
       result = openExisting(share, request, parent, dirfd);
     else if (result >= 0) result = answerCreated(share, request, parent, result, request.nameLength[0]!);
   }
-  inodes.unhold(parent);
+  inodes.opener.unhold(parent);
   return result;
 }
 
@@ -115,7 +115,7 @@ function openExisting(share: Share, request: FuseRequest, parent: number, dirfd:
     return row;
   }
   // Attributes may have changed with O_TRUNC.
-  if (inodes.readAttributesOfFd(share.handles.fd[row]!) === 0) answerInode(share, request, parent, slot);
+  if (inodes.stat.readFd(share.handles.fd[row]!) === 0) answerInode(share, request, parent, slot);
   return EntryOut.size + answerOpen(share, request, EntryOut.size / 4, row, flags);
 }
 
@@ -150,12 +150,12 @@ export function tmpfile(share: Share, request: FuseRequest): number {
   const { inodes } = share;
   const parent = inodes.slotOf(request.nodeid);
   if (parent < 0) return parent;
-  const dirfd = inodes.hold(parent);
+  const dirfd = inodes.opener.hold(parent);
   if (dirfd < 0) return dirfd;
-  let result = inodes.makeRoom();
+  let result = inodes.opener.makeRoom();
   if (result === 0) result = asUser(share, request, request.u32(CreateIn.offset.umask), dirfd, createUnnamed);
   if (result >= 0) result = answerUnnamed(share, request, parent, result);
-  inodes.unhold(parent);
+  inodes.opener.unhold(parent);
   return result;
 }
 
@@ -165,6 +165,6 @@ function answerUnnamed(share: Share, request: FuseRequest, parent: number, fd: n
   if (result < 0) return result;
   const slot = inodes.slotOf(request.reply.u32[0]! + request.reply.u32[1]! * 0x1_0000_0000);
   // Without a name only a descriptor keeps it.
-  if (inodes.fdOf(slot) >= 0) inodes.nameRemoved(slot);
+  if (inodes.opener.fdOf(slot) >= 0) inodes.nameRemoved(slot);
   return result;
 }

@@ -171,7 +171,7 @@ export function syncfs(share: Share, request: FuseRequest): number {
   if (slot < 0) return slot;
   const mountFd = inodes.mounts.fdOf(inodes.table.mount[slot]!);
   if (mountFd >= 0) return syncAll(mountFd);
-  const path = inodes.fdOf(slot);
+  const path = inodes.opener.fdOf(slot);
   if (path < 0) return path;
   const fd = openFile(share.procSelfFd, fdName(path), O_RDONLY | O_NONBLOCK, 0);
   if (fd < 0) return fd;

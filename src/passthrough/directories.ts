@@ -164,7 +164,7 @@ export class DirectoryReader {
       return;
     }
     const flags = attrFlags(this.#share, parent, slot);
-    writeEntry(u32, word, inodes.table.nodeid[slot]!, inodes.stat, cacheSeconds, flags);
+    writeEntry(u32, word, inodes.table.nodeid[slot]!, inodes.stat.words, cacheSeconds, flags);
   }
 }
 

@@ -66,7 +66,7 @@ export function opendir(share: Share, request: FuseRequest): number {
   const { inodes } = share;
   const slot = inodes.slotOf(request.nodeid);
   if (slot < 0) return slot;
-  const fd = inodes.open(slot, O_RDONLY | O_DIRECTORY);
+  const fd = inodes.opener.open(slot, O_RDONLY | O_DIRECTORY);
   if (fd < 0) return fd;
   const row = addHandle(share, fd, slot, HandleFlag.DIRECTORY);
   return row < 0 ? row : answerOpen(share, request, 0, row, 0);
@@ -77,9 +77,9 @@ export function openInode(share: Share, slot: number, flags: number, killsPrivil
   const { identity, inodes } = share;
   const dropped = killsPrivilege && identity.dropFsetid();
   const wanted = hostFlags(share, flags);
-  let fd = inodes.open(slot, wanted);
+  let fd = inodes.opener.open(slot, wanted);
   // A file that the host lets nobody but append to.
-  if (fd === -Errno.EPERM && (flags & O_APPEND) !== 0) fd = inodes.open(slot, wanted | O_APPEND);
+  if (fd === -Errno.EPERM && (flags & O_APPEND) !== 0) fd = inodes.opener.open(slot, wanted | O_APPEND);
   identity.restoreFsetid(dropped);
   return fd < 0 ? fd : addHandle(share, fd, slot, 0);
 }

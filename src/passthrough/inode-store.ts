@@ -1,32 +1,18 @@
 /**
- * Inodes as the guest knows them, and how each is reached on the host.
+ * Inodes as the guest knows them: found by name, counted, and let go.
  *
- * An inode is reached through an O_PATH descriptor. There may be more inodes than descriptors: idle ones are closed
- * and opened again when needed, by file handle where the file system has them, else by directory and name. Whatever
- * is opened again is checked to be the same inode; what is not answers ESTALE. So no request ever reaches a file that
- * no LOOKUP below the shared directory has found.
+ * There may be more inodes than descriptors. One is known by its row in the table; how it is reached on the host is
+ * `inode-opener.ts`'s matter. No request ever reaches a file that no lookup below the shared directory has found.
  *
  * Calls answer ≥ 0 or −errno.
  */
 import { Errno } from '../../protocol/errno.ts';
-import {
-  readAttributes,
-  STATX_BASIC_STATS,
-  STATX_BTIME,
-  STATX_MNT_ID,
-  STATX_WORDS,
-  StatxWord,
-} from '../host/files-attributes.ts';
+import { StatxWord } from '../host/files-attributes.ts';
 import {
   AT_EMPTY_PATH,
-  AT_NO_AUTOMOUNT,
-  AT_SYMLINK_NOFOLLOW,
   closeFile,
   EMPTY_PATH,
   fdName,
-  FILE_HANDLE_HEADER,
-  fileHandleOf,
-  MAX_HANDLE_BYTES,
   O_DIRECTORY,
   O_NOFOLLOW,
   O_NONBLOCK,
@@ -35,52 +21,51 @@ import {
   openFile,
   openHandle,
 } from '../host/files-open.ts';
-import { NativeMemory } from '../host/native-memory.ts';
 import type { FdBudget } from './fd-budget.ts';
 import { FdRing } from './fd-ring.ts';
-import { InodeFlag, InodeTable, ROOT_SLOT } from './inode-table.ts';
+import { FileHandles } from './file-handles.ts';
 import { InodeNames } from './inode-names.ts';
+import { InodeOpener, type InodeParts } from './inode-opener.ts';
+import { InodeFlag, InodeTable, ROOT_SLOT } from './inode-table.ts';
 import { MountTable } from './mount-table.ts';
 import type { InodeFileHandles } from './options.ts';
-
-const S_IFMT = 0o170000;
-export const S_IFDIR = 0o040000;
-export const S_IFREG = 0o100000;
-
-const NAME_FLAGS = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
-export const LOOKUP_MASK = STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID;
-
-const HANDLE_WORD = STATX_WORDS;
-const MOUNT_ID_WORD = HANDLE_WORD + (FILE_HANDLE_HEADER + MAX_HANDLE_BYTES) / 4;
-const NAME_OCTET = 1024;
+import { S_IFDIR, S_IFREG, StatBuffer } from './stat-buffer.ts';
 
 export class InodeStore {
   readonly table = new InodeTable();
   readonly mounts: MountTable;
-  /** The `struct statx`, in words, of the last file looked up or read. */
-  readonly stat: Uint32Array;
-  readonly statAddress: number;
-  readonly #scratch = NativeMemory.allocate(4096);
+  readonly opener: InodeOpener;
+  /** Attributes of the file last looked up. */
+  readonly stat = new StatBuffer();
   readonly #names: InodeNames;
   readonly #ring: FdRing;
-  readonly #budget: FdBudget;
+  readonly #fileHandles: FileHandles;
   readonly #procSelfFd: number;
   #policy: InodeFileHandles;
 
-  /**
-   * @param procSelfFd a descriptor of /proc/self/fd, borrowed
-   */
+  /** @param procSelfFd a descriptor of /proc/self/fd, borrowed */
   constructor(budget: FdBudget, procSelfFd: number, policy: InodeFileHandles) {
-    this.#budget = budget;
+    const { table, stat } = this;
+    const parts: InodeParts = {
+      table,
+      mounts: new MountTable(budget),
+      ring: new FdRing(table, budget),
+      names: new InodeNames(table),
+      fileHandles: new FileHandles(table),
+      budget,
+      stat,
+      procSelfFd,
+    };
+    this.mounts = parts.mounts;
+    this.opener = new InodeOpener(parts);
+    this.#ring = parts.ring;
+    this.#names = parts.names;
+    this.#fileHandles = parts.fileHandles;
     this.#procSelfFd = procSelfFd;
     this.#policy = policy;
-    this.mounts = new MountTable(budget);
-    this.#ring = new FdRing(this.table, budget);
-    this.#names = new InodeNames(this.table);
-    this.stat = this.#scratch.u32.subarray(0, STATX_WORDS);
-    this.statAddress = this.#scratch.address;
   }
 
+  /** How inodes are held, after what was asked for was tried on the root. */
   get policy(): InodeFileHandles {
     return this.#policy;
   }
@@ -91,12 +76,12 @@ export class InodeStore {
    * @returns 0 or −errno; EOPNOTSUPP when file handles are mandatory and do not work
    */
   setRoot(fd: number): number {
-    const result = this.#statFd(fd);
+    const result = this.stat.readFd(fd);
     if (result < 0) {
       closeFile(fd);
       return result;
     }
-    const slot = this.#insert(this.mounts.add(this.stat, fd, this.#policy !== 'never'));
+    const slot = this.#insert(this.mounts.add(this.stat.words, fd, this.#policy !== 'never'));
     this.#ring.add(slot, fd);
     this.table.flags[slot]! |= InodeFlag.KEEP_FD;
     this.table.lookups[slot] = 1; // the kernel never looks the root up, and never forgets it
@@ -109,10 +94,10 @@ export class InodeStore {
 
   /** Tries on the root whether a file handle can be had, and opened (which takes CAP_DAC_READ_SEARCH). */
   #doHandlesWork(fd: number, slot: number): boolean {
-    if (this.#readHandle(fd, EMPTY_PATH, AT_EMPTY_PATH) < 0) return false;
+    if (this.#fileHandles.read(fd, EMPTY_PATH, AT_EMPTY_PATH) < 0) return false;
     const mount = this.table.mount[slot]!;
     if (!this.#openMount(mount, fd, S_IFDIR)) return false;
-    const opened = openHandle(this.mounts.fdOf(mount), this.#handleAddress, O_PATH);
+    const opened = openHandle(this.mounts.fdOf(mount), this.#fileHandles.address, O_PATH);
     if (opened < 0) return false;
     closeFile(opened);
     return true;
@@ -128,7 +113,7 @@ export class InodeStore {
    * Looks up one name and counts the lookup. `stat` then holds its attributes.
    *
    * @param parent row of the directory
-   * @param dirfd  a descriptor of it
+   * @param dirfd  a descriptor of it, which no eviction may close: held, or an open file's
    * @param name   address of the name: one component, never "." or ".."
    * @param octets where to read the name's `length` octets, from `start`
    */
@@ -140,97 +125,40 @@ export class InodeStore {
     start: number,
     length: number,
   ): number {
-    const result = readAttributes(dirfd, name, NAME_FLAGS, LOOKUP_MASK, this.statAddress);
+    const result = this.stat.readName(dirfd, name);
     if (result < 0) return result;
     let slot = this.#known(dirfd, name, 0);
     if (slot < 0) slot = this.#insertByName(dirfd, name);
-    if (slot < 0) return slot;
-    this.table.lookups[slot]! += 1;
-    if (!this.table.hasHandle(slot)) this.#noteName(slot, parent, octets, start, length);
-    return slot;
+    return slot < 0 ? slot : this.#count(slot, parent, octets, start, length);
   }
 
   /**
-   * The inode a descriptor is open on (for real, or O_PATH), counted as a lookup: what was just created. `fd` stays
-   * the caller's. The name is as for `lookup`; length 0 when it has none.
+   * The inode a descriptor is open on (for real), counted as a lookup: what was just created. `fd` stays the caller's.
+   * The name is as for `lookup`; length 0 when it has none.
    */
   lookupFd(fd: number, parent: number, octets: Uint8Array, start: number, length: number): number {
-    const result = this.#statFd(fd);
+    const result = this.stat.readFd(fd);
     if (result < 0) return result;
     let slot = this.#known(fd, EMPTY_PATH, AT_EMPTY_PATH);
     if (slot < 0) slot = this.#insertByFd(fd);
-    if (slot < 0) return slot;
+    return slot < 0 ? slot : this.#count(slot, parent, octets, start, length);
+  }
+
+  #count(slot: number, parent: number, octets: Uint8Array, start: number, length: number): number {
     this.table.lookups[slot]! += 1;
-    if (!this.table.hasHandle(slot) && length > 0) this.#noteName(slot, parent, octets, start, length);
+    if (length > 0 && !this.table.hasHandle(slot)) this.#noteName(slot, parent, octets, start, length);
     return slot;
   }
 
   /** The known inode that a name is of, without counting, or −1. `stat` then holds its attributes. */
   peek(dirfd: number, name: number): number {
-    if (readAttributes(dirfd, name, NAME_FLAGS, LOOKUP_MASK, this.statAddress) < 0) return -1;
-    return this.#known(dirfd, name, 0);
-  }
-
-  /** An O_PATH descriptor of the inode, lent until the next call that may open one (see `hold`). Or −errno. */
-  fdOf(slot: number): number {
-    const { table } = this;
-    const fd = table.fd[slot]!;
-    if (fd >= 0) {
-      table.isRecent[slot] = 1;
-      return fd;
-    }
-    return table.hasHandle(slot) ? this.#reopenByHandle(slot) : this.#reopenByName(slot);
-  }
-
-  /** `fdOf`, and the descriptor stays open until `unhold`. */
-  hold(slot: number): number {
-    const fd = this.fdOf(slot);
-    if (fd >= 0) this.table.flags[slot]! |= InodeFlag.HELD;
-    return fd;
-  }
-
-  /** Harmless when the inode is not held. */
-  unhold(slot: number): void {
-    this.table.flags[slot]! &= ~InodeFlag.HELD;
-  }
-
-  /**
-   * Opens the inode for real. Only regular files and directories: opening another kind would act on the host's
-   * devices, pipes and sockets, which a guest opens on its own.
-   *
-   * @returns a descriptor the caller owns and has to count in the budget, or −errno
-   */
-  open(slot: number, flags: number): number {
-    const { table } = this;
-    const format = table.format[slot]!;
-    if (format !== S_IFREG && format !== S_IFDIR) return -Errno.EBADF;
-    if (this.#budget.isFull && !this.#ring.evict()) return -Errno.ENFILE;
-    if ((table.flags[slot]! & InodeFlag.VERIFIED) !== 0 && table.hasHandle(slot)) {
-      const mountFd = this.mounts.fdOf(table.mount[slot]!);
-      const opened = openHandle(mountFd, this.#handleOf(slot), flags);
-      if (opened !== -Errno.EMFILE || !this.#ring.evict()) return opened;
-      return openHandle(mountFd, this.#handleOf(slot), flags);
-    }
-    const fd = this.fdOf(slot);
-    if (fd < 0) return fd;
-    if (this.#budget.isFull && !this.#evictBut(slot)) return -Errno.ENFILE;
-    return openFile(this.#procSelfFd, fdName(fd), flags & ~O_NOFOLLOW, 0);
-  }
-
-  /** Makes room for one descriptor more. @returns 0 or −ENFILE */
-  makeRoom(): number {
-    return this.#budget.isFull && !this.#ring.evict() ? -Errno.ENFILE : 0;
+    return this.stat.readName(dirfd, name) < 0 ? -1 : this.#known(dirfd, name, 0);
   }
 
   /** Reads the inode's attributes into `stat`. @returns 0 or −errno */
   readAttributes(slot: number): number {
-    const fd = this.fdOf(slot);
-    return fd < 0 ? fd : this.#statFd(fd);
-  }
-
-  /** Reads the attributes of what `fd` is open on into `stat`. @returns 0 or −errno */
-  readAttributesOfFd(fd: number): number {
-    return this.#statFd(fd);
+    const fd = this.opener.fdOf(slot);
+    return fd < 0 ? fd : this.stat.readFd(fd);
   }
 
   /**
@@ -242,9 +170,9 @@ export class InodeStore {
   beforeRemoval(dirfd: number, name: number): number {
     const slot = this.peek(dirfd, name);
     if (slot < 0) return -1;
-    const isLastName = this.table.format[slot] === S_IFDIR || this.stat[StatxWord.nlink]! <= 1;
+    const isLastName = this.table.format[slot] === S_IFDIR || this.stat.words[StatxWord.nlink]! <= 1;
     if (!isLastName && this.table.hasHandle(slot)) return -1;
-    return this.fdOf(slot) < 0 ? -1 : slot;
+    return this.opener.fdOf(slot) < 0 ? -1 : slot;
   }
 
   /** The name is gone: the inode cannot be found again once its descriptor is closed. */
@@ -257,7 +185,7 @@ export class InodeStore {
     if (this.table.hasHandle(slot) && slot !== ROOT_SLOT) this.table.flags[slot]! &= ~InodeFlag.KEEP_FD;
   }
 
-  /** A name now is of another inode (after RENAME): notes it for inodes that are found again by name. */
+  /** A name now is of another inode (after RENAME): noted for inodes that are found again by name. */
   nameMoved(
     parent: number,
     dirfd: number,
@@ -291,17 +219,12 @@ export class InodeStore {
   /** Forgets everything, the root included. */
   clear(): void {
     const { table } = this;
+    for (let slot = 1; slot < table.top; slot += 1)
+      if (table.nodeid[slot] !== 0 && table.fd[slot]! >= 0) this.#ring.close(slot);
     this.#names.clear();
-    for (let slot = 1; slot < table.top; slot += 1) {
-      if (table.nodeid[slot] === 0) continue;
-      if (table.fd[slot]! >= 0) this.#ring.close(slot);
-      table.remove(slot);
-    }
     table.reset();
     this.mounts.clear();
   }
-
-  // --- who is who ------------------------------------------------------------------------------------------------
 
   /**
    * The row of the inode that `stat` and (`dirfd`, `path`) name, or −1.
@@ -310,57 +233,64 @@ export class InodeStore {
    * decides, or the file handle where there is none. A wrong guess is found out when the inode is opened again.
    */
   #known(dirfd: number, path: number, flags: number): number {
-    const { stat, table } = this;
-    const mount = this.mounts.find(stat);
+    const { table } = this;
+    const { words } = this.stat;
+    const mount = this.mounts.find(words);
     if (mount < 0) return -1;
-    let slot = table.find(mount, stat[StatxWord.ino]!, stat[StatxWord.ino + 1]!);
-    while (slot >= 0) {
+    let slot = table.find(mount, words[StatxWord.ino]!, words[StatxWord.ino + 1]!);
+    for (; slot >= 0; slot = table.findNext()) {
       if (table.fd[slot]! >= 0) return slot;
-      if (
-        table.birthSecond[slot] === stat[StatxWord.btime] &&
-        table.birthNano[slot] === stat[StatxWord.btime + 2]
-      ) {
-        const hasBirth = table.birthNano[slot] !== 0 || table.birthSecond[slot] !== 0;
-        if (hasBirth || !table.hasHandle(slot)) return slot;
-        if (this.#readHandle(dirfd, path, flags) === 0 && this.#isHandleOf(slot)) return slot;
-      }
-      slot = table.findNext();
+      const birthSecond = table.birthSecond[slot]!;
+      const birthNano = table.birthNano[slot]!;
+      if (birthSecond !== words[StatxWord.btime] || birthNano !== words[StatxWord.btime + 2]) continue;
+      if (birthSecond !== 0 || birthNano !== 0 || !table.hasHandle(slot)) return slot;
+      if (this.#fileHandles.read(dirfd, path, flags) === 0 && this.#fileHandles.isOf(slot)) return slot;
     }
     return -1;
   }
 
   #insertByName(dirfd: number, name: number): number {
-    const format = this.stat[StatxWord.mode]! & S_IFMT;
-    const mount = this.mounts.find(this.stat);
+    const mount = this.mounts.find(this.stat.words);
     if (mount >= 0 && this.mounts.canHandle(mount) && this.mounts.fdOf(mount) >= 0) {
-      const result = this.#readHandle(dirfd, name, 0);
+      const result = this.#fileHandles.read(dirfd, name, 0);
       if (result === 0) return this.#insertWithHandle(mount, 0);
-      if (result !== -Errno.EOPNOTSUPP) return result;
-      if (this.#policy === 'mandatory') return result;
+      if (result !== -Errno.EOPNOTSUPP || this.#policy === 'mandatory') return result;
       this.mounts.giveUpHandles(mount);
     }
-    const room = this.makeRoom();
+    const room = this.opener.makeRoom();
     if (room < 0) return room;
     const fd = openFile(dirfd, name, O_PATH | O_NOFOLLOW, 0);
     if (fd < 0) return fd;
     // The name may have become another file's since its attributes were read: from here on the descriptor counts.
-    const result = this.#statFd(fd);
+    const result = this.stat.readFd(fd);
     const slot = result < 0 ? result : this.#known(fd, EMPTY_PATH, AT_EMPTY_PATH);
     if (result < 0 || slot >= 0) {
       closeFile(fd);
       return slot;
     }
-    return this.#insertOwned(fd, format);
+    return this.#insertOwned(fd);
+  }
+
+  #insertByFd(fd: number): number {
+    const mount = this.mounts.find(this.stat.words);
+    if (mount >= 0 && this.mounts.canHandle(mount) && this.mounts.fdOf(mount) >= 0) {
+      const result = this.#fileHandles.read(fd, EMPTY_PATH, AT_EMPTY_PATH);
+      if (result === 0) return this.#insertWithHandle(mount, InodeFlag.VERIFIED);
+    }
+    const room = this.opener.makeRoom();
+    if (room < 0) return room;
+    const path = openFile(this.#procSelfFd, fdName(fd), O_PATH, 0);
+    return path < 0 ? path : this.#insertOwned(path);
   }
 
   /** Takes `fd`, O_PATH: for a mount seen first, and for inodes without handle. */
-  #insertOwned(fd: number, format: number): number {
-    let mount = this.mounts.find(this.stat);
-    if (mount < 0) mount = this.mounts.add(this.stat, fd, this.#policy !== 'never');
+  #insertOwned(fd: number): number {
+    let mount = this.mounts.find(this.stat.words);
+    if (mount < 0) mount = this.mounts.add(this.stat.words, fd, this.#policy !== 'never');
     const isByHandle =
       this.mounts.canHandle(mount) &&
-      this.#readHandle(fd, EMPTY_PATH, AT_EMPTY_PATH) === 0 &&
-      this.#openMount(mount, fd, format);
+      this.#fileHandles.read(fd, EMPTY_PATH, AT_EMPTY_PATH) === 0 &&
+      this.#openMount(mount, fd, this.stat.format);
     if (!isByHandle && this.#policy === 'mandatory') {
       closeFile(fd);
       return -Errno.EOPNOTSUPP;
@@ -371,161 +301,23 @@ export class InodeStore {
     return slot;
   }
 
-  #insertByFd(fd: number): number {
-    const mount = this.mounts.find(this.stat);
-    if (mount >= 0 && this.mounts.canHandle(mount) && this.mounts.fdOf(mount) >= 0) {
-      const result = this.#readHandle(fd, EMPTY_PATH, AT_EMPTY_PATH);
-      if (result === 0) return this.#insertWithHandle(mount, InodeFlag.VERIFIED);
-    }
-    const room = this.makeRoom();
-    if (room < 0) return room;
-    const path = openFile(this.#procSelfFd, fdName(fd), O_PATH, 0);
-    return path < 0 ? path : this.#insertOwned(path, this.stat[StatxWord.mode]! & S_IFMT);
-  }
-
   #insertWithHandle(mount: number, flags: number): number {
     const slot = this.#insert(mount);
     if (slot < 0) return slot;
-    this.table.setHandle(slot, this.#scratch.u32, HANDLE_WORD);
+    this.#fileHandles.store(slot);
     this.table.flags[slot] = flags;
     return slot;
   }
 
   #insert(mount: number): number {
-    const { stat, table } = this;
-    const format = stat[StatxWord.mode]! & S_IFMT;
-    const slot = table.insert(mount, stat[StatxWord.ino]!, stat[StatxWord.ino + 1]!, format);
+    const { table, stat } = this;
+    const { words } = stat;
+    const slot = table.insert(mount, words[StatxWord.ino]!, words[StatxWord.ino + 1]!, stat.format);
     if (slot < 0) return -Errno.ENFILE;
-    table.birthSecond[slot] = stat[StatxWord.btime]!;
-    table.birthNano[slot] = stat[StatxWord.btime + 2]!;
+    table.birthSecond[slot] = words[StatxWord.btime]!;
+    table.birthNano[slot] = words[StatxWord.btime + 2]!;
     this.mounts.hold(mount);
     return slot;
-  }
-
-  #free(slot: number): void {
-    if (this.table.fd[slot]! >= 0) this.#ring.close(slot);
-    this.mounts.release(this.table.mount[slot]!);
-    const parent = this.#names.drop(slot);
-    this.table.remove(slot);
-    if (parent > 0) this.unpin(parent);
-  }
-
-  #noteName(slot: number, parent: number, octets: Uint8Array, start: number, length: number): void {
-    if (this.#names.is(slot, parent, octets, start, length)) return;
-    this.pin(parent);
-    const before = this.#names.set(slot, parent, octets, start, length);
-    if (before > 0) this.unpin(before);
-  }
-
-  // --- opening again ---------------------------------------------------------------------------------------------
-
-  #reopenByHandle(slot: number): number {
-    if (this.#budget.isFull && !this.#ring.evict()) return -Errno.ENFILE;
-    const mountFd = this.mounts.fdOf(this.table.mount[slot]!);
-    let fd = openHandle(mountFd, this.#handleOf(slot), O_PATH);
-    if (fd === -Errno.EMFILE && this.#ring.evict()) fd = openHandle(mountFd, this.#handleOf(slot), O_PATH);
-    if (fd === -Errno.ESTALE) this.table.unindex(slot); // its number may be a new file's: that one is another inode
-    if (fd < 0) return fd;
-    if ((this.table.flags[slot]! & InodeFlag.VERIFIED) === 0) {
-      // The handle was read by name, after the attributes were: only now is it sure that both are of one file.
-      if (!this.#isSame(fd, slot)) {
-        closeFile(fd);
-        this.table.unindex(slot);
-        return -Errno.ESTALE;
-      }
-      this.table.flags[slot]! |= InodeFlag.VERIFIED;
-    }
-    this.#ring.add(slot, fd);
-    return fd;
-  }
-
-  /** Walks up to the first directory that is open, then down again by the names noted. */
-  #reopenByName(slot: number): number {
-    const { table } = this;
-    const path: number[] = []; // rare, and as long as the path is deep: the one list made while serving
-    for (let at = slot; table.fd[at]! < 0 && !table.hasHandle(at); at = table.parent[at]!) {
-      if (table.parent[at] === 0 || path.length > table.count) return -Errno.ESTALE;
-      path.push(at);
-    }
-    for (let i = path.length - 1; i >= 0; i -= 1) {
-      const result = this.#reopenChild(path[i]!);
-      if (result < 0) return result;
-    }
-    return table.fd[slot]!;
-  }
-
-  #reopenChild(slot: number): number {
-    const parent = this.table.parent[slot]!;
-    const dirfd = this.fdOf(parent);
-    if (dirfd < 0) return dirfd;
-    if (this.#budget.isFull && !this.#evictBut(parent)) return -Errno.ENFILE;
-    this.#names.copy(slot, this.#scratch.u8, NAME_OCTET);
-    const fd = openFile(dirfd, this.#scratch.address + NAME_OCTET, O_PATH | O_NOFOLLOW, 0);
-    if (fd < 0) return fd === -Errno.ENOENT || fd === -Errno.ENOTDIR ? -Errno.ESTALE : fd;
-    if (!this.#isSame(fd, slot)) {
-      closeFile(fd);
-      return -Errno.ESTALE;
-    }
-    this.#ring.add(slot, fd);
-    return fd;
-  }
-
-  #evictBut(slot: number): boolean {
-    const wasHeld = this.table.flags[slot]! & InodeFlag.HELD;
-    this.table.flags[slot]! |= InodeFlag.HELD;
-    const hasRoom = this.#ring.evict();
-    if (!wasHeld) this.table.flags[slot]! &= ~InodeFlag.HELD;
-    return hasRoom;
-  }
-
-  /** Whether `fd` is open on the inode of this row. Leaves its attributes in `stat`. */
-  #isSame(fd: number, slot: number): boolean {
-    const { stat, table } = this;
-    return (
-      this.#statFd(fd) === 0 &&
-      stat[StatxWord.ino] === table.inoLo[slot] &&
-      stat[StatxWord.ino + 1] === table.inoHi[slot] &&
-      stat[StatxWord.btime] === table.birthSecond[slot] &&
-      stat[StatxWord.btime + 2] === table.birthNano[slot] &&
-      this.mounts.find(stat) === table.mount[slot]
-    );
-  }
-
-  #statFd(fd: number): number {
-    return readAttributes(fd, EMPTY_PATH, AT_EMPTY_PATH, LOOKUP_MASK, this.statAddress);
-  }
-
-  // --- file handles ----------------------------------------------------------------------------------------------
-
-  get #handleAddress(): number {
-    return this.#scratch.address + HANDLE_WORD * 4;
-  }
-
-  #handleOf(slot: number): number {
-    this.table.copyHandle(slot, this.#scratch.u32, HANDLE_WORD);
-    return this.#handleAddress;
-  }
-
-  #isHandleOf(slot: number): boolean {
-    return this.table.isHandle(slot, this.#scratch.u32, HANDLE_WORD);
-  }
-
-  /** Reads a file handle into scratch, its last word padded with zeros. @returns 0 or −errno */
-  #readHandle(dirfd: number, path: number, flags: number): number {
-    const words = this.#scratch.u32;
-    words[HANDLE_WORD] = MAX_HANDLE_BYTES;
-    const result = fileHandleOf(
-      dirfd,
-      path,
-      this.#handleAddress,
-      this.#scratch.address + MOUNT_ID_WORD * 4,
-      flags,
-    );
-    if (result < 0) return result === -Errno.EOVERFLOW ? -Errno.EOPNOTSUPP : result;
-    const octets = words[HANDLE_WORD];
-    if (octets === 0) return -Errno.EOPNOTSUPP;
-    if (octets % 4 !== 0) words[HANDLE_WORD + 2 + (octets >>> 2)]! &= (1 << ((octets % 4) * 8)) - 1;
-    return 0;
   }
 
   /** Gets the mount the descriptor open_by_handle_at wants, from `fd` on it, O_PATH. */
@@ -537,5 +329,27 @@ export class InodeStore {
     if (opened < 0) return false;
     this.mounts.setFd(mount, opened);
     return true;
+  }
+
+  /** Takes the inode out, and with it the directories that only it kept: a loop, since paths may be very deep. */
+  #free(slot: number): void {
+    const { table } = this;
+    let at = slot;
+    while (at > 0) {
+      if (table.fd[at]! >= 0) this.#ring.close(at);
+      this.mounts.release(table.mount[at]!);
+      const parent = this.#names.drop(at);
+      table.remove(at);
+      if (parent === 0) return;
+      table.pins[parent]! -= 1;
+      at = table.pins[parent] === 0 && table.lookups[parent] === 0 ? parent : 0;
+    }
+  }
+
+  #noteName(slot: number, parent: number, octets: Uint8Array, start: number, length: number): void {
+    if (this.#names.is(slot, parent, octets, start, length)) return;
+    this.pin(parent);
+    const before = this.#names.set(slot, parent, octets, start, length);
+    if (before > 0) this.unpin(before);
   }
 }

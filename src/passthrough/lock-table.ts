@@ -147,10 +147,10 @@ export class LockTable {
 
   /** A write lock takes a descriptor open for writing; where that cannot be had, read locks still work. */
   #open(slot: number): number {
-    const fd = this.#inodes.open(slot, O_RDWR | O_NONBLOCK);
+    const fd = this.#inodes.opener.open(slot, O_RDWR | O_NONBLOCK);
     const isRefused =
       fd === -Errno.EROFS || fd === -Errno.EPERM || fd === -Errno.ETXTBSY || fd === -Errno.EACCES;
-    return isRefused ? this.#inodes.open(slot, O_RDONLY | O_NONBLOCK) : fd;
+    return isRefused ? this.#inodes.opener.open(slot, O_RDONLY | O_NONBLOCK) : fd;
   }
 }
 

@@ -13,7 +13,7 @@ import {
   renameName,
 } from '../host/files-names.ts';
 import { AT_REMOVEDIR, AT_SYMLINK_FOLLOW, fdName } from '../host/files-open.ts';
-import { S_IFDIR } from './inode-store.ts';
+import { S_IFDIR } from './stat-buffer.ts';
 import { writeEntry } from './reply.ts';
 import { nameStart, type Share } from './share.ts';
 
@@ -23,10 +23,10 @@ export function lookup(share: Share, request: FuseRequest): number {
   const { inodes } = share;
   const parent = inodes.slotOf(request.nodeid);
   if (parent < 0) return parent;
-  const dirfd = inodes.hold(parent);
+  const dirfd = inodes.opener.hold(parent);
   if (dirfd < 0) return dirfd;
   const result = answerEntry(share, request, parent, dirfd);
-  inodes.unhold(parent);
+  inodes.opener.unhold(parent);
   return result;
 }
 
@@ -49,7 +49,7 @@ export function answerInode(share: Share, request: FuseRequest, parent: number, 
     request.reply.u32,
     0,
     share.inodes.table.nodeid[slot]!,
-    share.inodes.stat,
+    share.inodes.stat.words,
     share.cacheSeconds,
     attrFlags(share, parent, slot),
   );
@@ -76,13 +76,13 @@ function remove(share: Share, request: FuseRequest, flags: number): number {
   const { inodes } = share;
   const parent = inodes.slotOf(request.nodeid);
   if (parent < 0) return parent;
-  const dirfd = inodes.hold(parent);
+  const dirfd = inodes.opener.hold(parent);
   if (dirfd < 0) return dirfd;
   const name = request.nameAddress[0]!;
   const lost = inodes.beforeRemoval(dirfd, name);
   const result = removeName(dirfd, name, flags);
   if (result === 0) inodes.nameRemoved(lost);
-  inodes.unhold(parent);
+  inodes.opener.unhold(parent);
   return result;
 }
 
@@ -94,12 +94,12 @@ export function rename(share: Share, request: FuseRequest): number {
   if (from < 0) return from;
   const to = inodes.slotOf(request.u64(Rename2In.offset.newdir));
   if (to < 0) return to;
-  const fromFd = inodes.hold(from);
+  const fromFd = inodes.opener.hold(from);
   if (fromFd < 0) return fromFd;
-  const toFd = inodes.hold(to);
+  const toFd = inodes.opener.hold(to);
   const result = toFd < 0 ? toFd : move(share, request, from, fromFd, to, toFd);
-  inodes.unhold(to);
-  inodes.unhold(from);
+  inodes.opener.unhold(to);
+  inodes.opener.unhold(from);
   return result;
 }
 
@@ -133,9 +133,9 @@ export function link(share: Share, request: FuseRequest): number {
   if (slot < 0) return slot;
   const parent = inodes.slotOf(request.nodeid);
   if (parent < 0) return parent;
-  const fd = inodes.hold(slot);
+  const fd = inodes.opener.hold(slot);
   if (fd < 0) return fd;
-  const dirfd = inodes.hold(parent);
+  const dirfd = inodes.opener.hold(parent);
   let result = dirfd;
   if (dirfd >= 0) {
     result = makeLink(share.procSelfFd, fdName(fd), dirfd, request.nameAddress[0]!, AT_SYMLINK_FOLLOW);
@@ -144,7 +144,7 @@ export function link(share: Share, request: FuseRequest): number {
       result = answerEntry(share, request, parent, dirfd);
     }
   }
-  inodes.unhold(parent);
-  inodes.unhold(slot);
+  inodes.opener.unhold(parent);
+  inodes.opener.unhold(slot);
   return result;
 }

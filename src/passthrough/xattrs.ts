@@ -23,7 +23,7 @@ export function setxattr(share: Share, request: FuseRequest): number {
   if (isHidden(share, request)) return -Errno.EOPNOTSUPP;
   const slot = share.inodes.slotOf(request.nodeid);
   if (slot < 0) return slot;
-  const fd = share.inodes.fdOf(slot);
+  const fd = share.inodes.opener.fdOf(slot);
   if (fd < 0) return fd;
   const killsSetgid =
     share.hasPosixAcl &&
@@ -49,7 +49,7 @@ function setAclWithoutSetgid(share: Share, request: FuseRequest, slot: number, f
   const read = inodes.readAttributes(slot);
   if (read < 0) return read;
   const dropped = identity.dropFsetid();
-  identity.leaveGroup(inodes.stat[StatxWord.gid]!);
+  identity.leaveGroup(inodes.stat.words[StatxWord.gid]!);
   const result = set(request, fd);
   identity.restore();
   identity.restoreFsetid(dropped);
@@ -61,7 +61,7 @@ export function getxattr(share: Share, request: FuseRequest): number {
   if (isHidden(share, request)) return -Errno.EOPNOTSUPP;
   const slot = share.inodes.slotOf(request.nodeid);
   if (slot < 0) return slot;
-  const fd = share.inodes.fdOf(slot);
+  const fd = share.inodes.opener.fdOf(slot);
   if (fd < 0) return fd;
   const size = Math.min(request.u32(GetxattrIn.offset.size), XATTR_SIZE_MAX);
   const result = readXattr(fdPath(fd), request.nameAddress[0]!, request.reply.address, size);
@@ -72,7 +72,7 @@ export function listxattr(share: Share, request: FuseRequest): number {
   if (!share.options.xattr) return -Errno.ENOSYS;
   const slot = share.inodes.slotOf(request.nodeid);
   if (slot < 0) return slot;
-  const fd = share.inodes.fdOf(slot);
+  const fd = share.inodes.opener.fdOf(slot);
   if (fd < 0) return fd;
   // All of it, whatever size is asked for: some names may have to go.
   const listed = listXattrs(fdPath(fd), request.reply.address, XATTR_LIST_MAX);
@@ -88,7 +88,7 @@ export function removexattr(share: Share, request: FuseRequest): number {
   if (isHidden(share, request)) return -Errno.EOPNOTSUPP;
   const slot = share.inodes.slotOf(request.nodeid);
   if (slot < 0) return slot;
-  const fd = share.inodes.fdOf(slot);
+  const fd = share.inodes.opener.fdOf(slot);
   return fd < 0 ? fd : deleteXattr(fdPath(fd), request.nameAddress[0]!);
 }
 
