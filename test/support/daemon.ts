@@ -4,7 +4,7 @@
  * `DAEMON='command with arguments'` in the environment runs the same tests against another daemon, such as
  * .cache/guest-kit/peers/run-rust.
  */
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -63,17 +63,22 @@ export class Daemon {
     return daemon;
   }
 
-  /** Mappings of guest memory: every front-end of these tests hands out memfds. */
-  memfdMappings(): number {
-    return this.#maps().filter((line) => line.includes('/memfd:')).length;
+  /** Bytes of guest memory it maps: every front-end of these tests hands out memfds. */
+  mappedGuestMemory(): number {
+    const ranges = this.#maps().filter((line) => line.includes('/memfd:'));
+    return ranges.reduce((total, line) => total + sizeOfRange(line), 0);
   }
 
   mappings(): number {
     return this.#maps().length;
   }
 
-  openFds(): number {
-    return readdirSync(`/proc/${this.process.pid}/fd`).length;
+  /** What its descriptors refer to, sorted; sockets and pipes without their numbers. */
+  openFds(): string[] {
+    const directory = `/proc/${this.process.pid}/fd`;
+    return readdirSync(directory)
+      .map((fd) => readlinkSync(join(directory, fd)).replace(/:\[\d+\]$/, ''))
+      .sort();
   }
 
   /** How many lines of the log tell of that event. */
@@ -100,4 +105,10 @@ export class Daemon {
 /** Where the output of a test's process goes; kept until the next run of the same test. */
 export function runLog(name: string): string {
   return join(KIT, '..', 'guest-runs', `${name}.log`);
+}
+
+/** Of a line of /proc/PID/maps. */
+function sizeOfRange(line: string): number {
+  const [, start = '', end = ''] = /^([0-9a-f]+)-([0-9a-f]+) /.exec(line) ?? [];
+  return Number.parseInt(end, 16) - Number.parseInt(start, 16);
 }

@@ -29,7 +29,7 @@ export interface GuestOptions {
   readonly canReboot?: boolean;
 }
 
-const DIMM_SIZE = 128 * MiB; // the least that Linux makes a memory block of
+export const DIMM_SIZE = 128 * MiB; // the least that Linux makes a memory block of
 
 const KERNEL_ARGUMENTS = [
   'console=ttyS0 rdinit=/init panic=-1 nowatchdog rcupdate.rcu_cpu_stall_suppress=1',

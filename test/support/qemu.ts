@@ -77,6 +77,11 @@ export class Guest {
     await this.run(`mkdir -p ${directory} && mount -t virtiofs ${tag} ${directory}`);
   }
 
+  /** Makes the guest forget the files it knows, so that the daemon may close them. */
+  async dropCaches(): Promise<void> {
+    await this.run('sync; echo 3 >/proc/sys/vm/drop_caches; sleep 0.5');
+  }
+
   /** Restarts the guest from within, as its own `reboot` does, and waits until it is up again. */
   async reboot(): Promise<void> {
     this.#boots++;
