@@ -15,11 +15,9 @@ const setUmask = bind('umask', 'uint32_t', ['uint32_t']);
 
 /** Capability numbers. linux/capability.h. */
 export const CAP_DAC_OVERRIDE = 1;
-export const CAP_DAC_READ_SEARCH = 2;
 export const CAP_FSETID = 4;
 export const CAP_SETGID = 6;
 export const CAP_SETUID = 7;
-export const CAP_MKNOD = 27;
 
 const CLONE_FS = 0x200;
 const CAPABILITY_VERSION_3 = 0x20080522;

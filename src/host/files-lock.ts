@@ -22,7 +22,6 @@ const F_OFD_SETLK = 37;
 export const FLOCK_SIZE = 32;
 export const FLOCK_START = 8;
 export const FLOCK_LENGTH = 16;
-export const FLOCK_PID = 24;
 
 /** flock(2); with LOCK_NB it answers −EAGAIN where it would wait. @returns 0 or −errno */
 export function lockFile(fd: number, operation: number): number {

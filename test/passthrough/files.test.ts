@@ -8,9 +8,9 @@ import {
   readFileSync,
   readlinkSync,
   renameSync,
+  rmSync,
   statSync,
   symlinkSync,
-  unlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -324,7 +324,7 @@ describe.each(policies)('inode file handles: %s', (inodeFileHandles) => {
     symlinkSync(outside, host('d'));
     expect(client.lookupCode('secret', d.nodeid)).toBeLessThan(0);
     expect(existsSync(join(outside, 'secret'))).toBe(true);
-    unlinkSync(join(outside, 'secret'));
+    rmSync(outside, { recursive: true });
   });
 
   test('DESTROY lets everything go, and the next mount starts anew', () => {
