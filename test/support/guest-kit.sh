@@ -46,38 +46,37 @@ kit_apt() {
     -o Dir::State::Lists="$apt_root/lists" -o APT::Sandbox::User=root -o Acquire::Retries=3 "$@"
 }
 
-# The mirror that serves this machine's own release.
-mirror() {
-  apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' |
-    sed -n "s/^$codename //p" | head -n 1
+# The suites of the private sources, as far as their lists are here, each with its mirror.
+suites() { kit_apt apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages'; }
+
+update_lists() {
+  kit_apt apt-get update >"$apt_root/update.log" 2>&1 || cannot "apt-get update failed, see $apt_root/update.log"
+  touch "$apt_root/updated"
 }
 
-has_suite() { kit_apt apt-get indextargets --format '$(RELEASE)' 'Created-By: Packages' | grep -qx "$1"; }
-
-# Adds the suites named to the private sources and brings the lists up to date, once an hour at most.
-with_suites() {
+copy_sources() {
   mkdir -p "$apt_root/lists/partial" "$apt_root/sources.list.d"
-  if [ ! -e "$apt_root/sources.list" ]; then
-    cp -a /var/lib/apt/lists/. "$apt_root/lists/" 2>/dev/null || :
-    rm -f "$apt_root/lists/lock"
-    for source in /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
-      [ ! -e "$source" ] || cp "$source" "$apt_root/sources.list.d/"
-    done
-    cat /etc/apt/sources.list >"$apt_root/sources.list" 2>/dev/null || : >"$apt_root/sources.list"
-  fi
-  from=$(mirror)
-  [ -n "$from" ] || cannot "no apt source of this machine serves $codename"
-  changed=no
-  for suite in "$@"; do
-    has_suite "$suite" && continue
-    keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-    printf 'deb [signed-by=%s] %s %s main\n' "$keyring" "$from" "$suite" >>"$apt_root/sources.list"
-    changed=yes
+  cp -a /var/lib/apt/lists/. "$apt_root/lists/" 2>/dev/null || :
+  rm -f "$apt_root/lists/lock"
+  for source in /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
+    [ ! -e "$source" ] || cp "$source" "$apt_root/sources.list.d/"
   done
-  if [ $changed = yes ] || [ -z "$(find "$apt_root/updated" -mmin -60 2>/dev/null)" ]; then
-    kit_apt apt-get update >"$apt_root/update.log" 2>&1 || cannot "apt-get update failed, see $apt_root/update.log"
-    touch "$apt_root/updated"
-  fi
+  cat /etc/apt/sources.list >"$apt_root/sources.list" 2>/dev/null || : >"$apt_root/sources.list"
+  [ -n "$(suites)" ] || update_lists # a machine on which apt-get update was never run
+}
+
+# Adds the suites named to the private sources, from the mirror that serves this machine's own release.
+with_suites() {
+  [ -e "$apt_root/updated" ] || copy_sources
+  mirror=$(suites | sed -n "s/^$codename //p" | head -n 1)
+  [ -n "$mirror" ] || cannot "no apt source of this machine serves $codename"
+  for suite in "$@"; do
+    if suites | grep -q "^$suite "; then continue; fi
+    keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+    printf 'deb [signed-by=%s] %s %s main\n' "$keyring" "$mirror" "$suite" >>"$apt_root/sources.list"
+    rm -f "$apt_root/updated"
+  done
+  [ -n "$(find "$apt_root/updated" -mmin -60 2>/dev/null)" ] || update_lists
 }
 
 # The suite that has a QEMU and a cloud kernel that are new enough.
