@@ -123,8 +123,8 @@ function declare(): Command {
     .option('--no-readdirplus', 'list directories without attributes')
     .option('--xattr', 'extended attributes')
     .option('--posix-acl', 'POSIX access control lists (implies --xattr)')
-    .option('--killpriv-v2', 'clear setuid and setgid bits on the host')
-    .option('--no-killpriv-v2', 'leave that to the guest (default)')
+    .option('--killpriv-v2', 'clear setuid and setgid bits on the host (default)')
+    .option('--no-killpriv-v2', 'leave that to the guest')
     .option('--announce-submounts', 'show mount points under the directory as such (default)')
     .option('--no-announce-submounts', 'show one file system')
     .addOption(
@@ -193,7 +193,7 @@ function toOptions(raw: RawOptions): DaemonOptions {
       readdirplus: raw.readdirplus,
       xattr: (raw.xattr ?? false) || (raw.posixAcl ?? false),
       posixAcl: raw.posixAcl ?? false,
-      killprivV2: raw.killprivV2 ?? false,
+      killprivV2: raw.killprivV2 ?? true,
       announceSubmounts: raw.announceSubmounts ?? true,
       inodeFileHandles: raw.inodeFileHandles === 'fallback' ? 'prefer' : raw.inodeFileHandles,
     },

@@ -20,6 +20,7 @@
  * Two properties are tracked in every state. `isEnabled`: SET_VRING_ENABLE, or SET_FEATURES without PROTOCOL_FEATURES.
  * `isMapped`: the three areas lie in the memory table; a ring that loses one signals err and is served again as soon
  * as a change of the table brings it back, since QEMU removes and adds a region to resize it.
+ * A ring with a base other than 0 goes on where it was, and is started without a kick.
  * A kick that comes while the ring may not be served is not lost: it is served when it may. vhost-user spec § Ring states.
  */
 import { VRING_MAX_NUM } from '../../protocol/virtio-ring.ts';
@@ -102,6 +103,7 @@ export class Vring {
     this.#closeQueue();
     this.#base = base;
     this.#setUpAnew();
+    if (this.#state === 'armed') this.#arm();
   }
 
   /**
@@ -133,7 +135,7 @@ export class Vring {
     this.#kick.replace(fd);
     this.#isPolled = fd === undefined;
     if (this.#isPolled) this.#state = 'started';
-    else if (this.#state !== 'started') this.#state = 'armed';
+    else if (this.#state !== 'started') this.#arm();
     // Kicks of the fd that was replaced may not have been seen yet.
     this.#around.schedule(this);
   }
@@ -223,6 +225,15 @@ export class Vring {
     this.reset();
     this.call.close();
     this.err.close();
+  }
+
+  /**
+   * The kick is watched. A ring that goes on at another base than 0 was started before, here or on another host: its
+   * driver does not know that it was stopped, so it may wait for requests it has kicked for already.
+   */
+  #arm(): void {
+    this.#state = this.#base === 0 ? 'armed' : 'started';
+    this.#around.schedule(this);
   }
 
   #onKick(): void {

@@ -36,7 +36,7 @@ describe('the command line of vhost-user-fs', () => {
         readdirplus: true,
         xattr: false,
         posixAcl: false,
-        killprivV2: false,
+        killprivV2: true,
         announceSubmounts: true,
         inodeFileHandles: 'prefer',
       },
@@ -66,7 +66,7 @@ describe('the command line of vhost-user-fs', () => {
     ['--thread-pool-size=0'],
     ['--announce-submounts'],
     ['-f'],
-    ['--no-killpriv-v2'],
+    ['--killpriv-v2'],
   ])('%s describes what we do anyway', (flag) => {
     expect(serve(flag)).toEqual(serve());
   });

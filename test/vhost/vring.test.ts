@@ -186,9 +186,22 @@ describe('GET_VRING_BASE', () => {
     using rig = new Rig().start();
     expect(rig.ping(0)).toBe(true);
     rig.stop(0);
+    rig.request('SET_VRING_BASE', { index: 0, num: 0 });
     rig.setFd('SET_VRING_KICK', 0, rig.kicks[0]!);
     rig.pump();
     expect(rig.session.vrings[0]!.state).toBe('armed');
+  });
+
+  test('a ring that goes on where it was serves what its driver has kicked for before, without another kick', () => {
+    using rig = new Rig().start();
+    expect(rig.ping(0)).toBe(true);
+    expect(rig.stop(0)).toBe(1);
+    rig.offer(0); // its kick, if any, went to nobody
+    rig.request('SET_VRING_BASE', { index: 0, num: 1 });
+    rig.request('SET_VRING_ADDR', rig.addr(0));
+    rig.setFd('SET_VRING_KICK', 0, rig.kicks[0]!);
+    rig.pump();
+    expect(rig.collect(0)).toBe(1);
   });
 
   test('of a ring that was never started answers the base that was set', () => {
