@@ -20,14 +20,15 @@ export function isShownBy(child: MemoryRegion, container: MemoryRegion): boolean
   let last = child;
   for (; last.target !== undefined; last = last.target) if (last === container) return true;
   if (last === container) return true;
-  if (!last.hasSubregions) return false;
+  if (last.subregionIndex?.isEmpty !== false) return false;
   const shown = new Set<MemoryRegion>([child]);
   for (let at = child.target; at !== undefined; at = at.target) shown.add(at);
   const seen = new Set<MemoryRegion>([container]);
   for (const region of seen) {
     if (shown.has(region)) return true;
     if (region.container !== undefined) seen.add(region.container);
-    if (region.usedAliases !== undefined) for (const alias of region.usedAliases) seen.add(alias);
+    const { users } = region.aliasUse;
+    if (users !== undefined) for (const alias of users) seen.add(alias);
   }
   return false;
 }
@@ -45,8 +46,9 @@ export function viewRootOf(root: MemoryRegion): MemoryRegion | undefined {
     if (region.target !== undefined) {
       if (region.aliasOffset === 0n && region.size >= region.target.size) next = region.target;
     } else if (!region.terminates) {
-      if (region.enabledCount === 0) return undefined;
-      const child = region.onlyEnabled;
+      const children = region.subregionIndex;
+      if (children === undefined || children.enabledCount === 0) return undefined;
+      const child = children.onlyEnabled;
       if (child !== undefined && child.address === 0n && region.size >= child.size) next = child;
     }
     if (next === undefined) return region;

@@ -69,8 +69,9 @@ function carryUp(region: MemoryRegion, start: bigint, end: bigint, pending: Edit
   if (container !== undefined) {
     pushClipped(pending, container, start + region.address, end + region.address);
   }
-  if (region.usedAliases !== undefined) {
-    for (const alias of region.usedAliases) {
+  const { users } = region.aliasUse;
+  if (users !== undefined) {
+    for (const alias of users) {
       pushClipped(pending, alias, start - alias.aliasOffset, end - alias.aliasOffset);
     }
   }

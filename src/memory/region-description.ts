@@ -43,6 +43,15 @@ export function checkedSize(size: bigint): bigint {
   return size === SPACE_SIZE - 1n ? SPACE_SIZE : size;
 }
 
+/** @throws {MemoryError} SIZE_MISMATCH if a region of this size is larger than its RAM block */
+export function checkBlock(
+  { name, block }: { name: string; block: RamBlock | undefined },
+  size: bigint,
+): void {
+  if (block === undefined || size <= block.size) return;
+  throw new MemoryError('SIZE_MISMATCH', `${name}: ${hex(size)} bytes, its RAM block has ${hex(block.size)}`);
+}
+
 /** @throws {MemoryError} BAD_ADDRESS */
 export function checkedAddress(address: bigint): bigint {
   if (address < 0n || address >= SPACE_SIZE)

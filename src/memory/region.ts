@@ -5,14 +5,15 @@
  * Every edit outside a transaction is a transaction of its own. Errors come before any change.
  */
 import { MemoryError } from '../errors.ts';
-import { hex } from '../units.ts';
+import { holdAlias, releaseAlias, type AliasUse } from './alias-use.ts';
 import { isInside, isShownBy } from './containment.ts';
 import type { CoalescedRange } from './coalesced.ts';
 import type { Ioeventfd } from './ioeventfd.ts';
 import type { IommuRegion } from './iommu.ts';
 import type { RamBlock } from './ram-block.ts';
-import type { RamDiscardManager } from './ram-discard.ts';
+import { checkDiscardManager, type RamDiscardManager } from './ram-discard.ts';
 import {
+  checkBlock,
   checkedAddress,
   checkedSize,
   DirtyClient,
@@ -27,6 +28,8 @@ import type { MemoryTopology } from './topology.ts';
 const NO_REGIONS: readonly MemoryRegion[] = [];
 const NO_IOEVENTFDS: readonly Ioeventfd[] = [];
 const NO_COALESCED: readonly CoalescedRange[] = [];
+
+type RegionFlag = 'readonly' | 'nonvolatile' | 'unmergeable' | 'romdMode';
 
 export class MemoryRegion {
   readonly topology: MemoryTopology;
@@ -46,10 +49,7 @@ export class MemoryRegion {
   #aliasOffset: bigint;
   #priority = 0;
   #enabled = true;
-  #readonly: boolean;
-  #nonvolatile = false;
-  #unmergeable = false;
-  #romdMode = true;
+  readonly #flags: Record<RegionFlag, boolean>;
   #vgaLogging = 0;
   #discardManager: RamDiscardManager | undefined;
 
@@ -57,10 +57,9 @@ export class MemoryRegion {
   /** When it was mapped, compared with its siblings: the newest lies on top among equal priorities. */
   #order = 0;
   #children: Subregions | undefined;
-  /** How often an alias is in use: mapped, the root of an address space, the target of another alias in use. */
-  #uses = 0;
-  #usedAliases: Set<MemoryRegion> | undefined;
 
+  /** Kept by `alias-use.ts`. */
+  readonly aliasUse: AliasUse = { uses: 0, users: undefined };
   /** Sorted; kept by `ioeventfd.ts`. */
   ioeventfds: readonly Ioeventfd[] = NO_IOEVENTFDS;
   /** In order of addition; kept by `coalesced.ts`. */
@@ -80,8 +79,8 @@ export class MemoryRegion {
     this.ops = 'ops' in description ? description.ops : undefined;
     this.iommu = kind === 'iommu' ? description.iommu : undefined;
     this.terminates = kind !== 'container' && kind !== 'alias';
-    this.#readonly = kind === 'rom';
-    this.#checkBlock(this.#size);
+    this.#flags = { readonly: kind === 'rom', nonvolatile: false, unmergeable: false, romdMode: true };
+    checkBlock(this, this.#size);
   }
 
   get size(): bigint {
@@ -98,16 +97,16 @@ export class MemoryRegion {
     return this.#enabled;
   }
   get readonly(): boolean {
-    return this.#readonly;
+    return this.#flags.readonly;
   }
   get nonvolatile(): boolean {
-    return this.#nonvolatile;
+    return this.#flags.nonvolatile;
   }
   get unmergeable(): boolean {
-    return this.#unmergeable;
+    return this.#flags.unmergeable;
   }
   get romdMode(): boolean {
-    return this.#romdMode;
+    return this.#flags.romdMode;
   }
   /** The byte of the target that an alias shows first. */
   get aliasOffset(): bigint {
@@ -122,11 +121,7 @@ export class MemoryRegion {
   }
   /** Whether it is in a container, or shown by an alias that is in use. */
   get isMapped(): boolean {
-    return this.#container !== undefined || (this.#usedAliases?.size ?? 0) > 0;
-  }
-  /** Aliases of this region that are in use themselves. */
-  get usedAliases(): ReadonlySet<MemoryRegion> | undefined {
-    return this.#usedAliases;
+    return this.#container !== undefined || (this.aliasUse.users?.size ?? 0) > 0;
   }
   /** When it was mapped, compared with its siblings. */
   get order(): number {
@@ -136,22 +131,9 @@ export class MemoryRegion {
   get subregions(): readonly MemoryRegion[] {
     return this.#children?.inListOrder ?? NO_REGIONS;
   }
+  /** The subregions for searching; absent if it never had one. */
   get subregionIndex(): Subregions | undefined {
     return this.#children;
-  }
-  get hasSubregions(): boolean {
-    return this.#children?.isEmpty === false;
-  }
-  get enabledCount(): number {
-    return this.#children?.enabledCount ?? 0;
-  }
-  /** The enabled subregion, if there is exactly one. */
-  get onlyEnabled(): MemoryRegion | undefined {
-    return this.#children?.onlyEnabled;
-  }
-  /** The enabled subregions that touch [start, end) of this region, in list order, and perhaps a few more. */
-  subregionsWithin(start: bigint, end: bigint): readonly MemoryRegion[] {
-    return this.#children?.within(start, end) ?? NO_REGIONS;
   }
   /** Bit set of the clients that log writes to this region now. */
   get dirtyMask(): number {
@@ -206,9 +188,9 @@ export class MemoryRegion {
 
   setEnabled(enabled: boolean): void {
     if (enabled === this.#enabled) return;
-    this.#attempt(
-      () => this.#reindexed(() => (this.#enabled = enabled)),
-      () => this.#reindexed(() => (this.#enabled = !enabled)),
+    this.#reshape(
+      () => (this.#enabled = enabled),
+      () => (this.#enabled = !enabled),
     );
     this.#shapeChanged(this.#size);
   }
@@ -218,39 +200,36 @@ export class MemoryRegion {
     const next = checkedSize(size);
     const old = this.#size;
     if (next === old) return;
-    this.#checkBlock(next);
-    this.#attempt(
-      () => this.#reindexed(() => (this.#size = next)),
-      () => this.#reindexed(() => (this.#size = old)),
+    checkBlock(this, next);
+    this.#reshape(
+      () => (this.#size = next),
+      () => (this.#size = old),
     );
     this.#shapeChanged(next > old ? next : old);
   }
 
-  /** Moves it in its container, where it becomes the newest of its priority. */
+  /** Moves it in its container, where it becomes the newest of its priority. @throws {MemoryError} BAD_ADDRESS, ALIAS_CYCLE */
   setAddress(address: bigint): void {
     checkedAddress(address);
     const old = this.#address;
     if (address === old) return;
-    const { topology } = this;
-    topology.assertEditable();
+    const order = this.#order;
+    this.#reshape(
+      () => {
+        this.#address = address;
+        this.#order = this.topology.nextOrder();
+      },
+      () => {
+        this.#address = old;
+        this.#order = order;
+      },
+    );
+    this.topology.addressChanged(this);
     const container = this.#container;
-    if (container === undefined) {
-      this.#address = address;
-      topology.addressChanged(this);
-      return;
-    }
-    topology.begin();
-    try {
-      container.removeSubregion(this);
-      try {
-        container.addSubregion(address, this, this.#priority);
-      } catch (error) {
-        container.addSubregion(old, this, this.#priority);
-        throw error;
-      }
-    } finally {
-      topology.commit();
-    }
+    if (container === undefined) return;
+    const isSeen = this.#enabled && container.#enabled;
+    if (isSeen) this.topology.noteDamage(container, old, old + this.#size);
+    this.topology.edited(container, address, address + this.#size, isSeen);
   }
 
   /** Changes which part of its target an alias shows. @throws {MemoryError} WRONG_KIND, BAD_ADDRESS */
@@ -259,7 +238,7 @@ export class MemoryRegion {
     checkedAddress(offset);
     const old = this.#aliasOffset;
     if (offset === old) return;
-    this.#attempt(
+    this.#reshape(
       () => (this.#aliasOffset = offset),
       () => (this.#aliasOffset = old),
     );
@@ -267,33 +246,21 @@ export class MemoryRegion {
   }
 
   setReadonly(isReadonly: boolean): void {
-    if (isReadonly === this.#readonly) return;
-    this.topology.assertEditable();
-    this.#readonly = isReadonly;
-    this.#attributeChanged();
+    this.#setFlag('readonly', isReadonly);
   }
 
   setNonvolatile(isNonvolatile: boolean): void {
-    if (isNonvolatile === this.#nonvolatile) return;
-    this.topology.assertEditable();
-    this.#nonvolatile = isNonvolatile;
-    this.#attributeChanged();
+    this.#setFlag('nonvolatile', isNonvolatile);
   }
 
   /** Keeps what it shows apart from its neighbours. Meant for aliases that are memslots. */
   setUnmergeable(isUnmergeable: boolean): void {
-    if (isUnmergeable === this.#unmergeable) return;
-    this.topology.assertEditable();
-    this.#unmergeable = isUnmergeable;
-    this.#attributeChanged();
+    this.#setFlag('unmergeable', isUnmergeable);
   }
 
   /** A ROM device answers reads like memory (true) or by its ops (false). */
   setRomdMode(romdMode: boolean): void {
-    if (romdMode === this.#romdMode) return;
-    this.topology.assertEditable();
-    this.#romdMode = romdMode;
-    this.#attributeChanged();
+    this.#setFlag('romdMode', romdMode);
   }
 
   /** Counts those who want writes logged for the display; the topology changes at 0 ↔ 1. @throws {MemoryError} BAD_STATE */
@@ -312,31 +279,8 @@ export class MemoryRegion {
    * @throws {MemoryError} WRONG_KIND if it is not RAM; DISCARD_MANAGER if it is mapped, or has another manager
    */
   setDiscardManager(manager: RamDiscardManager | undefined): void {
-    if (!this.isRam) throw new MemoryError('WRONG_KIND', `${this.name} is not RAM`);
-    if (this.isMapped) throw new MemoryError('DISCARD_MANAGER', `${this.name} is mapped`);
-    if (manager !== undefined && this.#discardManager !== undefined) {
-      throw new MemoryError('DISCARD_MANAGER', `${this.name} has a discard manager`);
-    }
+    checkDiscardManager(this, manager);
     this.#discardManager = manager;
-  }
-
-  /** An alias is mapped, or becomes the root of an address space: its target learns by whom it is shown. */
-  use(): void {
-    const { target } = this;
-    if (target === undefined) return;
-    this.#uses += 1;
-    if (this.#uses > 1) return;
-    (target.#usedAliases ??= new Set()).add(this);
-    target.use();
-  }
-
-  disuse(): void {
-    const { target } = this;
-    if (target === undefined) return;
-    this.#uses -= 1;
-    if (this.#uses > 0) return;
-    target.#usedAliases?.delete(this);
-    target.disuse();
   }
 
   /** It may come, go, shrink or grow. Noted where it is now, too: before the commit it may be moved unseen. */
@@ -347,19 +291,25 @@ export class MemoryRegion {
     topology.edited(this, 0n, size, true);
   }
 
+  #setFlag(name: RegionFlag, value: boolean): void {
+    if (value === this.#flags[name]) return;
+    this.topology.assertEditable();
+    this.#flags[name] = value;
+    this.#attributeChanged();
+  }
+
   #attributeChanged(): void {
     this.topology.edited(this, 0n, this.#size, this.#enabled);
   }
 
-  /** Makes an edit of shape; where aliases show themselves, takes it back if rendering would not end. */
-  #attempt(apply: () => void, undo: () => void): void {
+  /** Makes an edit that moves what is shown; where aliases show themselves, takes it back if rendering would not end. */
+  #reshape(apply: () => void, undo: () => void): void {
     const { topology } = this;
     topology.assertEditable();
-    apply();
-    if (topology.isSelfContaining && !topology.isRenderable(this)) {
-      undo();
-      throw new MemoryError('ALIAS_CYCLE', `${this.name} would show itself without end`);
-    }
+    this.#reindexed(apply);
+    if (!topology.isSelfContaining || topology.isRenderable(this)) return;
+    this.#reindexed(undo);
+    throw new MemoryError('ALIAS_CYCLE', `${this.name} would show itself without end`);
   }
 
   #link(child: MemoryRegion, address: bigint, priority: number): void {
@@ -368,13 +318,13 @@ export class MemoryRegion {
     child.#priority = priority;
     child.#order = this.topology.nextOrder();
     (this.#children ??= new Subregions()).add(child);
-    child.use();
+    holdAlias(child);
   }
 
   #unlink(child: MemoryRegion): void {
     this.#children?.remove(child);
     child.#container = undefined;
-    child.disuse();
+    releaseAlias(child);
   }
 
   /** Changes what the container's index knows of this region. */
@@ -383,14 +333,5 @@ export class MemoryRegion {
     siblings?.remove(this);
     change();
     siblings?.add(this);
-  }
-
-  #checkBlock(size: bigint): void {
-    if (this.block !== undefined && size > this.block.size) {
-      throw new MemoryError(
-        'SIZE_MISMATCH',
-        `${this.name}: ${hex(size)} bytes, its RAM block has ${hex(this.block.size)}`,
-      );
-    }
   }
 }

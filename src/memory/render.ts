@@ -21,7 +21,7 @@ const VISIT_LIMIT = 1_000_000;
 export type ChildrenOf = (region: MemoryRegion, start: bigint, end: bigint) => readonly MemoryRegion[];
 
 const everyChild: ChildrenOf = (region) => region.subregions;
-const childrenWithin: ChildrenOf = (region, start, end) => region.subregionsWithin(start, end);
+const childrenWithin: ChildrenOf = (region, start, end) => region.subregionIndex?.within(start, end) ?? [];
 
 /** All of `root`, as QEMU renders it: every subregion is visited. The slow way, kept as the oracle of the other. */
 export function renderAll(root: MemoryRegion): FlatRange[] {

@@ -5,6 +5,7 @@
  */
 import { MemoryError } from '../errors.ts';
 import { AddressSpace } from './address-space.ts';
+import { holdAlias, releaseAlias } from './alias-use.ts';
 import { Damage } from './damage.ts';
 import { DirtyTracking } from './dirty-tracking.ts';
 import { insertByPriority, type MemoryListener } from './listener.ts';
@@ -83,7 +84,7 @@ export class MemoryTopology {
   createAddressSpace(name: string, root: MemoryRegion): AddressSpace {
     this.assertEditable();
     const space = new AddressSpace(this, name, root, this.#views.viewFor(root));
-    root.use();
+    holdAlias(root);
     this.#spaces.push(space);
     if (!this.#spaceOfRoot.has(root)) this.#spaceOfRoot.set(root, space);
     return space;
@@ -188,7 +189,7 @@ export class MemoryTopology {
   removeAddressSpace(space: AddressSpace): void {
     this.assertEditable();
     this.#spaces.splice(this.#spaces.indexOf(space), 1);
-    space.root.disuse();
+    releaseAlias(space.root);
     if (this.#spaceOfRoot.get(space.root) !== space) return;
     this.#spaceOfRoot.delete(space.root);
     const next = this.#spaces.find((other) => other.root === space.root);

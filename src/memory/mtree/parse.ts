@@ -171,5 +171,5 @@ function ownerOf([, word, kind, key, value]: RegExpExecArray): RegionOwner {
 const unexpected = (index: number, line: string): MemoryError =>
   new MemoryError(
     'BAD_TREE',
-    `line ${index + 1} is not from "info mtree": ${JSON.stringify(line.slice(0, 80))}`,
+    `line ${index + 1} is not what "info mtree" prints: ${JSON.stringify(line.slice(0, 80))}`,
   );
