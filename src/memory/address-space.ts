@@ -4,9 +4,10 @@ import type { FlatView } from './flat-view.ts';
 import { ioeventfdsOf, notifyIoeventfds, type Ioeventfd } from './ioeventfd.ts';
 import { insertByPriority, type MemoryListener } from './listener.ts';
 import { notifyDifference, replayTo, withdrawFrom, type Registered } from './notify.ts';
+import type { Window } from './patch.ts';
 import type { MemoryRegion } from './region.ts';
 import type { MemoryTopology } from './topology.ts';
-import type { ViewChange } from './view-table.ts';
+import type { ViewEntry } from './view-table.ts';
 
 export class AddressSpace {
   readonly topology: MemoryTopology;
@@ -80,16 +81,17 @@ export class AddressSpace {
   }
 
   /** Tells the listeners what differs, then shows the new view. Called by the topology, at commit. */
-  switchTo(next: FlatView, change: ViewChange | undefined): void {
+  switchTo(next: ViewEntry): void {
     const before = this.#view;
-    const isPatch = change !== undefined && change.before === before;
-    if (this.#nopListeners > 0 || (next !== before && !isPatch && this.#listeners.length > 0)) {
-      notifyDifference(this.#listeners, before, next, [{ before: before.ranges, after: next.ranges }]);
-    } else if (isPatch && this.#listeners.length > 0) {
-      notifyDifference(this.#listeners, before, next, change.windows);
+    const { view, windows } = next;
+    const isPatch = next.before === before;
+    if (this.#nopListeners > 0 || (!isPatch && view !== before && this.#listeners.length > 0)) {
+      notifyDifference(this.#listeners, before, view, [{ before: before.ranges, after: view.ranges }]);
+    } else if (isPatch && windows.length > 0 && this.#listeners.length > 0) {
+      notifyDifference(this.#listeners, before, view, windows);
     }
-    this.#view = next;
-    if (next !== before && !(isPatch && !touchesIoeventfds(change))) this.#areIoeventfdsStale = true;
+    this.#view = view;
+    if (view !== before && !(isPatch && !touchesIoeventfds(windows))) this.#areIoeventfdsStale = true;
   }
 
   /** Doorbells were edited: the list is out of date. */
@@ -113,7 +115,7 @@ export class AddressSpace {
   }
 }
 
-const touchesIoeventfds = ({ windows }: ViewChange): boolean =>
+const touchesIoeventfds = (windows: readonly Window[]): boolean =>
   windows.some(
     ({ before, after }) =>
       before.some((range) => range.region.ioeventfds.length > 0) ||

@@ -1,28 +1,25 @@
-/** Who shows a region: the aliases of it that are in use. An edit of the region is carried to them. */
+/**
+ * Who shows a region: the aliases of it that are in use. An edit of the region is carried to them.
+ *
+ * An alias is in use while it is mapped, the root of an address space, or the target of another alias in use.
+ */
 import type { MemoryRegion } from './region.ts';
-
-export interface AliasUse {
-  /** How often an alias is in use: mapped, the root of an address space, the target of another alias in use. */
-  uses: number;
-  /** Aliases of the region that are in use themselves. */
-  users: Set<MemoryRegion> | undefined;
-}
 
 /** An alias is mapped, or becomes the root of an address space: its target learns by whom it is shown. */
 export function holdAlias(alias: MemoryRegion): void {
   const { target } = alias;
   if (target === undefined) return;
-  alias.aliasUse.uses += 1;
-  if (alias.aliasUse.uses > 1) return;
-  (target.aliasUse.users ??= new Set()).add(alias);
+  alias.aliasUses += 1;
+  if (alias.aliasUses > 1) return;
+  (target.aliasUsers ??= new Set()).add(alias);
   holdAlias(target);
 }
 
 export function releaseAlias(alias: MemoryRegion): void {
   const { target } = alias;
   if (target === undefined) return;
-  alias.aliasUse.uses -= 1;
-  if (alias.aliasUse.uses > 0) return;
-  target.aliasUse.users?.delete(alias);
+  alias.aliasUses -= 1;
+  if (alias.aliasUses > 0) return;
+  target.aliasUsers?.delete(alias);
   releaseAlias(target);
 }

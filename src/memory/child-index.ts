@@ -29,6 +29,8 @@ interface Node {
 }
 
 const FANOUT = 32;
+/** Whole numbers up to here are doubles. */
+const EXACT_LIMIT = 2 ** 53;
 
 export class ChildIndex {
   #root: Node = newNode(true);
@@ -68,9 +70,10 @@ export class ChildIndex {
     return found;
   }
 
-  /** Appends the children that may touch [start, end), rounded outwards, in no order. */
+  /** Appends the children that overlap [start, end), in no order; beyond 2^53, perhaps some that just miss it. */
   collect(start: number, end: number, into: MemoryRegion[]): void {
-    collect(this.#root, start, end, into);
+    if (end <= EXACT_LIMIT) collect(this.#root, start, end, into);
+    else collect(this.#root, start * (1 - Number.EPSILON), end * (1 + Number.EPSILON), into);
   }
 }
 
@@ -190,20 +193,20 @@ function joinWithNeighbour(node: Node, at: number): void {
 
 function collect(node: Node, start: number, end: number, into: MemoryRegion[]): void {
   const { children, regions, starts, reaches } = node;
-  for (let index = lastNotAfterStart(starts, end); index >= 0; index -= 1) {
-    if (reaches[index]! < start) continue;
+  for (let index = lastBefore(starts, end); index >= 0; index -= 1) {
+    if (reaches[index]! <= start) continue;
     if (children === undefined) into.push(regions[index]!);
     else collect(children[index]!, start, end, into);
   }
 }
 
-/** The last start that is not after `end`; −1 if all are. */
-function lastNotAfterStart(starts: readonly number[], end: number): number {
+/** The last start that is before `end`; −1 if none is. */
+function lastBefore(starts: readonly number[], end: number): number {
   let low = 0;
   let high = starts.length;
   while (low < high) {
     const middle = (low + high) >>> 1;
-    if (starts[middle]! <= end) low = middle + 1;
+    if (starts[middle]! < end) low = middle + 1;
     else high = middle;
   }
   return low - 1;

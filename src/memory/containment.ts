@@ -27,8 +27,8 @@ export function isShownBy(child: MemoryRegion, container: MemoryRegion): boolean
   for (const region of seen) {
     if (shown.has(region)) return true;
     if (region.container !== undefined) seen.add(region.container);
-    const { users } = region.aliasUse;
-    if (users !== undefined) for (const alias of users) seen.add(alias);
+    const { aliasUsers } = region;
+    if (aliasUsers !== undefined) for (const alias of aliasUsers) seen.add(alias);
   }
   return false;
 }

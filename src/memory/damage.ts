@@ -69,9 +69,9 @@ function carryUp(region: MemoryRegion, start: bigint, end: bigint, pending: Edit
   if (container !== undefined) {
     pushClipped(pending, container, start + region.address, end + region.address);
   }
-  const { users } = region.aliasUse;
-  if (users !== undefined) {
-    for (const alias of users) {
+  const { aliasUsers } = region;
+  if (aliasUsers !== undefined) {
+    for (const alias of aliasUsers) {
       pushClipped(pending, alias, start - alias.aliasOffset, end - alias.aliasOffset);
     }
   }

@@ -32,6 +32,9 @@ export type RegionDescription = {
 );
 export type RegionKind = RegionDescription['kind'];
 
+/** What a region can be besides its kind. The first three are inherited downwards when it is rendered. */
+export const RegionFlag = { READONLY: 1, NONVOLATILE: 2, UNMERGEABLE: 4, ROMD_MODE: 8 } as const;
+
 /** Clients of the dirty log, as bit numbers. */
 export const DirtyClient = { VGA: 0, CODE: 1, MIGRATION: 2 } as const;
 export type DirtyClient = (typeof DirtyClient)[keyof typeof DirtyClient];

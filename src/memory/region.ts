@@ -5,7 +5,7 @@
  * Every edit outside a transaction is a transaction of its own. Errors come before any change.
  */
 import { MemoryError } from '../errors.ts';
-import { holdAlias, releaseAlias, type AliasUse } from './alias-use.ts';
+import { holdAlias, releaseAlias } from './alias-use.ts';
 import { isInside, isShownBy } from './containment.ts';
 import type { CoalescedRange } from './coalesced.ts';
 import type { Ioeventfd } from './ioeventfd.ts';
@@ -17,6 +17,7 @@ import {
   checkedAddress,
   checkedSize,
   DirtyClient,
+  RegionFlag,
   type RegionDescription,
   type RegionKind,
   type RegionOwner,
@@ -28,8 +29,6 @@ import type { MemoryTopology } from './topology.ts';
 const NO_REGIONS: readonly MemoryRegion[] = [];
 const NO_IOEVENTFDS: readonly Ioeventfd[] = [];
 const NO_COALESCED: readonly CoalescedRange[] = [];
-
-type RegionFlag = 'readonly' | 'nonvolatile' | 'unmergeable' | 'romdMode';
 
 export class MemoryRegion {
   readonly topology: MemoryTopology;
@@ -49,7 +48,7 @@ export class MemoryRegion {
   #aliasOffset: bigint;
   #priority = 0;
   #enabled = true;
-  readonly #flags: Record<RegionFlag, boolean>;
+  #flags: number;
   #vgaLogging = 0;
   #discardManager: RamDiscardManager | undefined;
 
@@ -59,7 +58,8 @@ export class MemoryRegion {
   #children: Subregions | undefined;
 
   /** Kept by `alias-use.ts`. */
-  readonly aliasUse: AliasUse = { uses: 0, users: undefined };
+  aliasUses = 0;
+  aliasUsers: Set<MemoryRegion> | undefined = undefined;
   /** Sorted; kept by `ioeventfd.ts`. */
   ioeventfds: readonly Ioeventfd[] = NO_IOEVENTFDS;
   /** In order of addition; kept by `coalesced.ts`. */
@@ -79,7 +79,7 @@ export class MemoryRegion {
     this.ops = 'ops' in description ? description.ops : undefined;
     this.iommu = kind === 'iommu' ? description.iommu : undefined;
     this.terminates = kind !== 'container' && kind !== 'alias';
-    this.#flags = { readonly: kind === 'rom', nonvolatile: false, unmergeable: false, romdMode: true };
+    this.#flags = RegionFlag.ROMD_MODE | (kind === 'rom' ? RegionFlag.READONLY : 0);
     checkBlock(this, this.#size);
   }
 
@@ -96,17 +96,21 @@ export class MemoryRegion {
   get enabled(): boolean {
     return this.#enabled;
   }
+  /** Bits of `RegionFlag`. */
+  get flags(): number {
+    return this.#flags;
+  }
   get readonly(): boolean {
-    return this.#flags.readonly;
+    return (this.#flags & RegionFlag.READONLY) !== 0;
   }
   get nonvolatile(): boolean {
-    return this.#flags.nonvolatile;
+    return (this.#flags & RegionFlag.NONVOLATILE) !== 0;
   }
   get unmergeable(): boolean {
-    return this.#flags.unmergeable;
+    return (this.#flags & RegionFlag.UNMERGEABLE) !== 0;
   }
   get romdMode(): boolean {
-    return this.#flags.romdMode;
+    return (this.#flags & RegionFlag.ROMD_MODE) !== 0;
   }
   /** The byte of the target that an alias shows first. */
   get aliasOffset(): bigint {
@@ -121,7 +125,7 @@ export class MemoryRegion {
   }
   /** Whether it is in a container, or shown by an alias that is in use. */
   get isMapped(): boolean {
-    return this.#container !== undefined || (this.aliasUse.users?.size ?? 0) > 0;
+    return this.#container !== undefined || (this.aliasUsers?.size ?? 0) > 0;
   }
   /** When it was mapped, compared with its siblings. */
   get order(): number {
@@ -246,21 +250,21 @@ export class MemoryRegion {
   }
 
   setReadonly(isReadonly: boolean): void {
-    this.#setFlag('readonly', isReadonly);
+    this.#setFlag(RegionFlag.READONLY, isReadonly);
   }
 
   setNonvolatile(isNonvolatile: boolean): void {
-    this.#setFlag('nonvolatile', isNonvolatile);
+    this.#setFlag(RegionFlag.NONVOLATILE, isNonvolatile);
   }
 
   /** Keeps what it shows apart from its neighbours. Meant for aliases that are memslots. */
   setUnmergeable(isUnmergeable: boolean): void {
-    this.#setFlag('unmergeable', isUnmergeable);
+    this.#setFlag(RegionFlag.UNMERGEABLE, isUnmergeable);
   }
 
   /** A ROM device answers reads like memory (true) or by its ops (false). */
   setRomdMode(romdMode: boolean): void {
-    this.#setFlag('romdMode', romdMode);
+    this.#setFlag(RegionFlag.ROMD_MODE, romdMode);
   }
 
   /** Counts those who want writes logged for the display; the topology changes at 0 ↔ 1. @throws {MemoryError} BAD_STATE */
@@ -291,10 +295,11 @@ export class MemoryRegion {
     topology.edited(this, 0n, size, true);
   }
 
-  #setFlag(name: RegionFlag, value: boolean): void {
-    if (value === this.#flags[name]) return;
+  #setFlag(flag: number, value: boolean): void {
+    const flags = value ? this.#flags | flag : this.#flags & ~flag;
+    if (flags === this.#flags) return;
     this.topology.assertEditable();
-    this.#flags[name] = value;
+    this.#flags = flags;
     this.#attributeChanged();
   }
 

@@ -12,7 +12,7 @@
 import { MemoryError } from '../errors.ts';
 import { simplify, type FlatRange } from './flat-range.ts';
 import type { MemoryRegion } from './region.ts';
-import { SPACE_SIZE } from './region-description.ts';
+import { RegionFlag, SPACE_SIZE } from './region-description.ts';
 
 const DEPTH_LIMIT = 200;
 const VISIT_LIMIT = 1_000_000;
@@ -44,10 +44,7 @@ export function isRenderable(region: MemoryRegion): boolean {
   }
 }
 
-/** Attributes inherited downwards, as bits. */
-const READONLY = 1;
-const NONVOLATILE = 2;
-const UNMERGEABLE = 4;
+const { READONLY, NONVOLATILE, UNMERGEABLE } = RegionFlag;
 
 class Painter {
   readonly #childrenOf: ChildrenOf;
@@ -80,7 +77,7 @@ class Painter {
     if (this.#path.length > DEPTH_LIMIT || this.#visits > this.#visitLimit) {
       throw new MemoryError('ALIAS_CYCLE', `${region.name}: shown inside itself without end`);
     }
-    const flags = inherited | ownFlags(region);
+    const flags = inherited | region.flags;
     const target = region.target;
     if (target !== undefined) {
       this.#paint(target, origin - target.address - region.aliasOffset, start, end, flags);
@@ -122,11 +119,6 @@ class Painter {
     }
   }
 }
-
-const ownFlags = (region: MemoryRegion): number =>
-  (region.readonly ? READONLY : 0) |
-  (region.nonvolatile ? NONVOLATILE : 0) |
-  (region.unmergeable ? UNMERGEABLE : 0);
 
 function firstEndingAfter(ranges: readonly FlatRange[], address: bigint): number {
   let low = 0;

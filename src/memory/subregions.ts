@@ -28,7 +28,7 @@ export class Subregions {
     return this.#enabled.only;
   }
 
-  /** The enabled ones that touch [start, end), in list order, and perhaps a few that just miss it. */
+  /** The enabled ones that overlap [start, end), in list order, and perhaps a few that just miss it. */
   within(start: bigint, end: bigint): readonly MemoryRegion[] {
     if (this.#enabled.size === 0) return NO_REGIONS;
     const found: MemoryRegion[] = [];

@@ -83,7 +83,7 @@ export class MemoryTopology {
   /** An address space that shows `root` as it is, also inside a transaction. */
   createAddressSpace(name: string, root: MemoryRegion): AddressSpace {
     this.assertEditable();
-    const space = new AddressSpace(this, name, root, this.#views.viewFor(root));
+    const space = new AddressSpace(this, name, root, this.#views.entryFor(root).view);
     holdAlias(root);
     this.#spaces.push(space);
     if (!this.#spaceOfRoot.has(root)) this.#spaceOfRoot.set(root, space);
@@ -223,15 +223,15 @@ export class MemoryTopology {
 
   #updateViews(): void {
     if (this.#options.rendersAll === true) this.#damage.noteEverything();
-    const changes = this.#views.update(this.#spaces, this.#damage);
+    this.#views.update(this.#spaces, this.#damage);
     this.notifying(() => {
       for (const { listener } of this.#listeners) listener.begin?.();
       for (const space of this.#spaces) {
-        const next = this.#views.viewFor(space.root);
-        space.switchTo(next, changes.get(next));
+        space.switchTo(this.#views.entryFor(space.root));
         space.updateIoeventfds();
       }
       for (const { listener } of this.#listeners) listener.commit?.();
     });
+    this.#views.release();
   }
 }
