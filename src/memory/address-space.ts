@@ -85,13 +85,16 @@ export class AddressSpace {
     const before = this.#view;
     const { view, windows } = next;
     const isPatch = next.before === before;
-    if (this.#nopListeners > 0 || (!isPatch && view !== before && this.#listeners.length > 0)) {
-      notifyDifference(this.#listeners, before, view, [{ before: before.ranges, after: view.ranges }]);
-    } else if (isPatch && windows.length > 0 && this.#listeners.length > 0) {
-      notifyDifference(this.#listeners, before, view, windows);
+    this.#areIoeventfdsStale ||= view !== before && !(isPatch && !touchesIoeventfds(windows));
+    try {
+      if (this.#nopListeners > 0 || (!isPatch && view !== before && this.#listeners.length > 0)) {
+        notifyDifference(this.#listeners, before, view, [{ before: before.ranges, after: view.ranges }]);
+      } else if (isPatch && windows.length > 0 && this.#listeners.length > 0) {
+        notifyDifference(this.#listeners, before, view, windows);
+      }
+    } finally {
+      this.#view = view;
     }
-    this.#view = view;
-    if (view !== before && !(isPatch && !touchesIoeventfds(windows))) this.#areIoeventfdsStale = true;
   }
 
   /** Doorbells were edited: the list is out of date. */

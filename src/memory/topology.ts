@@ -224,14 +224,26 @@ export class MemoryTopology {
   #updateViews(): void {
     if (this.#options.rendersAll === true) this.#damage.noteEverything();
     this.#views.update(this.#spaces, this.#damage);
-    this.notifying(() => {
-      for (const { listener } of this.#listeners) listener.begin?.();
-      for (const space of this.#spaces) {
-        space.switchTo(this.#views.entryFor(space.root));
-        space.updateIoeventfds();
+    // a callback that throws is a defect of its listener: the others still hear everything, and every view is switched
+    const failures: unknown[] = [];
+    const attempt = (call: () => void): void => {
+      try {
+        call();
+      } catch (error) {
+        failures.push(error);
       }
-      for (const { listener } of this.#listeners) listener.commit?.();
+    };
+    this.notifying(() => {
+      for (const { listener } of this.#listeners) attempt(() => listener.begin?.());
+      for (const space of this.#spaces) {
+        attempt(() => {
+          space.switchTo(this.#views.entryFor(space.root));
+          space.updateIoeventfds();
+        });
+      }
+      for (const { listener } of this.#listeners) attempt(() => listener.commit?.());
     });
     this.#views.release();
+    if (failures.length > 0) throw failures[0];
   }
 }
