@@ -17,11 +17,11 @@ export type ProtocolErrorCode =
   | 'BAD_SIZE' // payload size is not the request's
   | 'BAD_VALUE' // a field is outside what the spec allows
   | 'BAD_FDS' // missing or surplus file descriptors
-  | 'UNKNOWN_REQUEST'
+  | 'UNKNOWN_REQUEST' // a number the specification does not have
   | 'NOT_SUPPORTED' // known, but not implemented or not negotiated
   | 'BAD_STATE' // right message at the wrong time
   | 'SLOT_LIMIT' // one memory region more than --max-mem-slots
-  | 'REGION_OVERLAP'
+  | 'REGION_OVERLAP' // shares guest physical addresses with a region of the table
   | 'REGION_INVALID' // size 0, wrap-around, beyond the fd, misaligned
   | 'REGION_UNKNOWN' // no region matches the one to remove
   | 'UNMAPPED' // an address lies in no region

@@ -1,7 +1,9 @@
 #!/usr/bin/env node
 /** `vhost-user`: the toolkit's commands. One file each; this one only knows their names. */
-import { Command, InvalidArgumentError } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { runDemo } from './demo.ts';
+import { MTREE_FORMATS, type MtreeFormat, runMtree } from './mtree.ts';
+import { PLAN_FORMATS, type PlanFormat, runPlan } from './plan.ts';
 import { reportAndExit } from './report.ts';
 import { VERSION } from './version.ts';
 
@@ -16,6 +18,34 @@ program
   .option('--slots <n>', 'memory slots to add', positive, 64)
   .action(async (options: { readonly slots: number }) => {
     process.exitCode = await runDemo(options);
+  });
+
+program
+  .command('mtree')
+  .description("flat views and vhost memory tables of QEMU's `info mtree`, and the guesses that text needs")
+  .argument('<file>', 'what `info mtree` (best with -D) or `info mtree -f` printed; - is standard input')
+  .addOption(new Option('--format <format>', 'what to write').choices(MTREE_FORMATS).default('text'))
+  .option('--space <name>', 'only the view of this address space')
+  .option('-o, --output <file>', 'write to a file instead of standard output')
+  .action(
+    async (
+      file: string,
+      options: { readonly format: MtreeFormat; readonly space?: string; readonly output?: string },
+    ) => {
+      process.exitCode = await runMtree({ file, ...options });
+    },
+  );
+
+program
+  .command('plan')
+  .description(
+    'memory slots that devices take in plug order, what is refused and why, and an order that works',
+  )
+  .argument('<file>', 'the plan, JSON; - is standard input')
+  .addOption(new Option('--format <format>', 'what to write').choices(PLAN_FORMATS).default('text'))
+  .option('-o, --output <file>', 'write to a file instead of standard output')
+  .action(async (file: string, options: { readonly format: PlanFormat; readonly output?: string }) => {
+    process.exitCode = await runPlan({ file, ...options });
   });
 
 try {

@@ -12,7 +12,6 @@ const munmap = bind('munmap', 'int', ['uintptr_t', 'uint64_t']);
 const madvise = bind('madvise', 'int', ['uintptr_t', 'uint64_t', 'int']);
 const sysconf = bind('sysconf', 'int64_t', ['int']);
 
-export const PROT_NONE = 0;
 export const PROT_READ = 1;
 export const PROT_WRITE = 2;
 
@@ -50,7 +49,7 @@ export function mapAnonymous(size: number): number {
 /**
  * Takes `size` bytes of address space that cost nothing until touched: zeros, kept out of core dumps.
  *
- * @param prot with PROT_NONE the range only keeps others away
+ * @param prot with 0 (PROT_NONE) the range only keeps others away
  * @returns address or −errno (ENOMEM: a limit on address space, or strict overcommit accounting)
  */
 export function reserve(size: number, prot: number = PROT_READ | PROT_WRITE): number {

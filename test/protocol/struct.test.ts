@@ -7,7 +7,10 @@ const Outer = struct('outer', 32, { x: i64, inner: Inner });
 
 describe('struct', () => {
   test('fields land at their offsets, little-endian, padding zero', () => {
-    const value = { x: -5n, inner: { a: 0xffff_ffff, b: 2n ** 64n - 1n, c: Uint8Array.of(1, 2, 3, 4), d: 0x1234, e: 7 } };
+    const value = {
+      x: -5n,
+      inner: { a: 0xffff_ffff, b: 2n ** 64n - 1n, c: Uint8Array.of(1, 2, 3, 4), d: 0x1234, e: 7 },
+    };
     const encoded = Outer.encode(value);
     expect(encoded.toString('hex')).toBe('fbffffffffffffffffffffff00000000ffffffffffffffff0102030434120700');
     expect(Outer.decode(encoded)).toEqual(value);
