@@ -43,16 +43,14 @@ const isCase = (recording: unknown): recording is Case =>
 let passed = 0;
 let failed = 0;
 for (const path of process.argv.slice(2).flatMap(filesBelow)) {
-  const recording = load(path);
-  if (recording === undefined) continue;
   try {
+    const recording = load(path);
+    if (recording === undefined) continue;
     check(recording);
     passed += 1;
   } catch (error) {
     failed += 1;
-    console.log(
-      `FAIL ${path}: ${error instanceof Error ? (process.env.STACK ? error.stack : error.message) : String(error)}`,
-    );
+    console.log(`FAIL ${path}: ${error instanceof Error ? error.message : String(error)}`);
   }
 }
 console.log(`${passed} passed, ${failed} failed`);

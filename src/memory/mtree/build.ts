@@ -98,7 +98,7 @@ class Builder {
     const { line, size, children, target } = node;
     const common = { name: line.name, size, ...(line.owner === undefined ? {} : { owner: line.owner }) };
     const block = { id: line.name, size: 1n << 64n, pageSize: 4096 };
-    if (size === 1n) this.#guess(`${line.name} has 1 byte, not 0`);
+    if (size === 1n && !line.isDisabled) this.#guess('regions that could have no byte or one have one');
     if (line.target !== undefined) {
       if (target === undefined)
         throw new MemoryError('BAD_TREE', `no section "memory-region: ${line.target.name}"`);
