@@ -6,6 +6,8 @@ const COLUMN = 430;
 const BOX = 230;
 const MARGIN = 16;
 const LINE = 14;
+/** Width of a character of the font below, rounded up. */
+const CHARACTER = 7;
 
 const COLOURS = {
   ram: '#b7e1cd',
@@ -21,7 +23,8 @@ export function pictureOf({ views, guesses }: MtreeReport): string {
     .filter(({ ranges }) => ranges.length > 0)
     .map((view, index) => column(view, MARGIN + index * COLUMN));
   const height = Math.max(0, ...columns.map((drawn) => drawn.height)) + (guesses.length + 3) * LINE + MARGIN;
-  const width = Math.max(COLUMN, columns.length * COLUMN) + 2 * MARGIN;
+  const longest = Math.max(0, ...guesses.map((guess) => guess.length));
+  const width = Math.max(COLUMN, columns.length * COLUMN, longest * CHARACTER) + 2 * MARGIN;
   const notes = ['guessed:', ...guesses].map((guess, index) =>
     label(MARGIN, height - (guesses.length - index + 1) * LINE, guess, '#555'),
   );
