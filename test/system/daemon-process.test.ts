@@ -1,0 +1,157 @@
+/** The daemon as an operator meets it: exit status, messages, sockets, one front-end after another. */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { listenUnix } from '../../src/host/unix-socket.ts';
+import { LoopbackMachine } from '../../src/machine/loopback-machine.ts';
+import { expectAnswer, ROOT, VirtioFsClient } from '../../src/machine/virtio-fs-client.ts';
+import { REPOSITORY } from '../support/guest-kit.ts';
+
+const PROGRAM = join(REPOSITORY, 'dist/src/cli/vhost-user-fs.js');
+const GUEST = { baseSize: 1 << 22, slotSize: 1 << 20, slots: 1 };
+
+let directory: string;
+let socketPath: string;
+let children: ChildProcess[];
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'daemon-'));
+  socketPath = join(directory, 's');
+  children = [];
+  mkdirSync(join(directory, 'share'));
+  writeFileSync(join(directory, 'share/hello'), 'hello');
+});
+afterEach(() => {
+  for (const child of children) child.kill('SIGKILL');
+  rmSync(directory, { recursive: true });
+});
+
+interface Ended {
+  readonly status: number | null;
+  readonly stderr: string;
+  readonly stdout: string;
+}
+
+const run = (...args: string[]): Ended =>
+  spawnSync('node', [PROGRAM, ...args], { encoding: 'utf8', timeout: 20_000 });
+
+function start(
+  args: readonly string[],
+  inherited?: number,
+): { child: ChildProcess; ended: Promise<number | null> } {
+  const stdio = ['ignore', 'ignore', 'ignore', ...(inherited === undefined ? [] : [inherited])] as const;
+  const child = spawn('node', [PROGRAM, `--shared-dir=${directory}/share`, ...args], { stdio: [...stdio] });
+  children.push(child);
+  return { child, ended: new Promise((resolve) => child.on('exit', resolve)) };
+}
+
+async function listening(): Promise<void> {
+  const end = Date.now() + 10_000;
+  while (!existsSync(socketPath)) {
+    if (Date.now() > end) throw new Error('the daemon does not listen');
+    await sleep(20);
+  }
+}
+
+/** Mounts, looks a file up, and unmounts. */
+function visit(): void {
+  using machine = LoopbackMachine.start({ socket: socketPath, ...GUEST });
+  const client = new VirtioFsClient(machine);
+  expectAnswer(client.init(), 'INIT');
+  expectAnswer(client.lookup(ROOT, 'hello'), 'LOOKUP');
+}
+
+describe('the daemon', () => {
+  test('serves one front-end after the other, and SIGTERM ends it with status 0 and nothing left behind', async () => {
+    const { child, ended } = start([`--socket-path=${socketPath}`]);
+    await listening();
+    visit();
+    visit();
+    child.kill('SIGTERM');
+    expect(await ended).toBe(0);
+    expect([existsSync(socketPath), existsSync(`${socketPath}.pid`)]).toEqual([false, false]);
+  });
+
+  test('ends with status 0 on SIGTERM while a front-end is connected', async () => {
+    const { child, ended } = start([`--socket-path=${socketPath}`]);
+    await listening();
+    using machine = LoopbackMachine.start({ socket: socketPath, ...GUEST });
+    expectAnswer(new VirtioFsClient(machine).init(), 'INIT');
+    child.kill('SIGTERM');
+    expect(await ended).toBe(0);
+  });
+
+  test('ends with its front-end when told to', async () => {
+    const { ended } = start([`--socket-path=${socketPath}`, '--exit-on-disconnect']);
+    await listening();
+    visit();
+    expect(await ended).toBe(0);
+    expect(existsSync(socketPath)).toBe(false);
+  });
+
+  test('takes over a listening socket, and ends with its front-end as libvirt expects', async () => {
+    const fd = listenUnix(socketPath, { backlog: 4 });
+    const { ended } = start(['--fd=3'], fd);
+    visit();
+    expect(await ended).toBe(0);
+    expect(existsSync(socketPath)).toBe(true);
+  });
+
+  test('logs JSON lines on stderr, one when it listens', async () => {
+    const child = spawn('node', [PROGRAM, `--shared-dir=${directory}/share`, `--socket-path=${socketPath}`]);
+    children.push(child);
+    let log = '';
+    child.stderr.on('data', (octets: Buffer) => (log += octets.toString()));
+    await listening();
+    visit();
+    child.kill('SIGTERM');
+    await new Promise((resolve) => child.on('exit', resolve));
+    const events = log
+      .trimEnd()
+      .split('\n')
+      .map((line): unknown => (JSON.parse(line) as { readonly msg: unknown }).msg);
+    expect(events).toEqual(
+      expect.arrayContaining(['listening', 'vhost_user_connected', 'fuse_init', 'stopped']),
+    );
+  });
+});
+
+describe('the command line', () => {
+  test('of a share that is not there, or is no directory, is refused with status 2', () => {
+    const missing = run('--shared-dir=/nonexistent', `--socket-path=${socketPath}`);
+    expect(missing.status).toBe(2);
+    expect(missing.stderr).toContain('/nonexistent');
+    expect(run(`--shared-dir=${directory}/share/hello`, `--socket-path=${socketPath}`).status).toBe(2);
+    expect(existsSync(socketPath)).toBe(false);
+  });
+
+  test('that asks for what is not supported yet is refused with status 2 by name', () => {
+    const { status, stderr } = run('--shared-dir=/', `--socket-path=${socketPath}`, '--sandbox=namespace');
+    expect(status).toBe(2);
+    expect(stderr).toContain('--sandbox=namespace is not supported yet; allowed: --sandbox=none');
+  });
+
+  test('with an unknown flag or value is refused with status 2', () => {
+    expect(run('--shared-dir=/', '--frobnicate').status).toBe(2);
+    expect(run('--shared-dir=/', `--socket-path=${socketPath}`, '--max-mem-slots=0').status).toBe(2);
+  });
+
+  test.each(['--help', '--version', '--print-capabilities'])('%s prints and ends with status 0', (flag) => {
+    const { status, stdout } = run(flag);
+    expect(status).toBe(0);
+    expect(stdout).not.toBe('');
+  });
+
+  test('of a second daemon on the same path is refused; the first one goes on', async () => {
+    start([`--socket-path=${socketPath}`]);
+    await listening();
+    const second = run(`--shared-dir=${directory}/share`, `--socket-path=${socketPath}`);
+    expect(second.status).toBe(2);
+    expect(second.stderr).toContain('another daemon');
+    visit();
+    expect(readFileSync(`${socketPath}.pid`, 'utf8')).not.toBe('');
+  });
+});
