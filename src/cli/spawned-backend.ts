@@ -1,4 +1,5 @@
 /** The file system back-end as a process of its own, on a temporary directory. */
+import { errnoName } from '../../protocol/errno.ts';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
@@ -76,7 +77,7 @@ export class SpawnedBackend {
   /** A connection to it. @throws {Error} if it does not listen any more */
   connect(): OwnedFd {
     const fd = connectUnix(this.socketPath);
-    if (fd < 0) throw new Error(`connect to ${this.socketPath}: errno ${-fd}. ${this.messages}`);
+    if (fd < 0) throw new Error(`connect to ${this.socketPath}: ${errnoName(-fd)}. ${this.messages}`);
     return new OwnedFd(fd);
   }
 

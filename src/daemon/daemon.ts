@@ -5,6 +5,7 @@
  *        │                       └──front-end gone, --exit-on-disconnect──▶ exit 0
  *        └──ConfigError──▶ exit 2          thread fails ──▶ exit 1 (2: a share that cannot be opened)
  */
+import { errnoName } from '../../protocol/errno.ts';
 import { readFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { ConfigError } from '../errors.ts';
@@ -75,5 +76,8 @@ function limitOpenFiles(wanted: number | undefined): void {
   const most = Number(readFileSync('/proc/sys/fs/nr_open', 'utf8'));
   const result = setOpenFilesLimit(wanted ?? Math.min(DEFAULT_OPEN_FILES, most));
   if (result < 0)
-    throw new ConfigError('BAD_OPTION', `--rlimit-nofile ${wanted}: errno ${-result}; allowed up to ${most}`);
+    throw new ConfigError(
+      'BAD_OPTION',
+      `--rlimit-nofile ${wanted}: ${errnoName(-result)}; allowed up to ${most}`,
+    );
 }

@@ -1,4 +1,5 @@
 /** The socket front-ends connect to, and who removes its path. */
+import { errnoName } from '../../protocol/errno.ts';
 import { lstatSync, unlinkSync } from 'node:fs';
 import { ConfigError } from '../errors.ts';
 import { groupId } from '../host/groups.ts';
@@ -68,7 +69,7 @@ export class Listener implements Disposable {
       backlog: BACKLOG,
       ...(gid === undefined ? {} : { mode: GROUP_MODE, gid }),
     });
-    if (fd < 0) throw new ConfigError('SYSTEM', `--socket-path ${path}: errno ${-fd}`);
+    if (fd < 0) throw new ConfigError('SYSTEM', `--socket-path ${path}: ${errnoName(-fd)}`);
     undo.keep();
     return new Listener(new OwnedFd(fd), { path, lock });
   }

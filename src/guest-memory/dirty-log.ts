@@ -2,6 +2,7 @@
  * The log of dirty pages of live migration: one bit per 4 KiB page of guest physical address space, least significant
  * first, shared with the front-end, which reads and clears it while we set bits. vhost-user spec § Migration.
  */
+import { errnoName } from '../../protocol/errno.ts';
 import { ProtocolError } from '../errors.ts';
 import { fdPageSize, mappableSize } from '../host/stat.ts';
 import type { OwnedFd } from '../host/owned-fd.ts';
@@ -43,7 +44,7 @@ export class DirtyLog implements Disposable {
     if (fileSize < 0 || pageSize < 0)
       throw new ProtocolError(
         'SYSTEM',
-        `statx of the log's descriptor: errno ${-Math.min(fileSize, pageSize)}`,
+        `statx of the log's descriptor: ${errnoName(-Math.min(fileSize, pageSize))}`,
       );
     if (offset + size > BigInt(Math.min(fileSize, Number.MAX_SAFE_INTEGER)))
       throw new ProtocolError(
@@ -54,7 +55,7 @@ export class DirtyLog implements Disposable {
     const length = Number(size);
     const mappedSize = Math.ceil((skipped + length) / pageSize) * pageSize;
     const address = arena.map({ fd: file.fd, offset: Number(offset) - skipped, size: mappedSize, pageSize });
-    if (address < 0) throw new ProtocolError('SYSTEM', `mmap of the log: errno ${-address}`);
+    if (address < 0) throw new ProtocolError('SYSTEM', `mmap of the log: ${errnoName(-address)}`);
     return new DirtyLog(new Uint8Array(arena.view(address + skipped, length)), address, mappedSize);
   }
 

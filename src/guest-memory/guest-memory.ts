@@ -5,6 +5,7 @@
  * a region. Every change of the table is all or nothing; a refused one leaves the table as it was, and the file
  * descriptors that came with it closed.
  */
+import { errnoName } from '../../protocol/errno.ts';
 import { ProtocolError } from '../errors.ts';
 import { Cleanup, type OwnedFd } from '../host/owned-fd.ts';
 import { hex } from '../units.ts';
@@ -95,7 +96,10 @@ export class GuestMemory implements Disposable {
     }
     const unmapped = arena.unmap(found.address, found.mappedSize);
     if (unmapped < 0)
-      throw new ProtocolError('SYSTEM', `${describe(found.described)}: not unmapped, errno ${-unmapped}`);
+      throw new ProtocolError(
+        'SYSTEM',
+        `${describe(found.described)}: not unmapped, ${errnoName(-unmapped)}`,
+      );
     this.#table.remove(found);
     this.#generation++;
     this.#log?.debug({ ...shown(found.described), slots: this.#table.count }, 'memory_region_del');
@@ -242,7 +246,8 @@ function mapInto(table: RegionTable, region: CheckedRegion, fd: OwnedFd): void {
     );
   const range = checkFile(region, fd.fd);
   const address = arena.map(range);
-  if (address < 0) throw new ProtocolError('SYSTEM', `${describe(region.described)}: mmap errno ${-address}`);
+  if (address < 0)
+    throw new ProtocolError('SYSTEM', `${describe(region.described)}: mmap ${errnoName(-address)}`);
   table.insert({ ...region, address, mappedSize: range.size });
 }
 

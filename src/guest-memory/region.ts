@@ -1,4 +1,5 @@
 /** One memory region as the front-end describes it, and every reason to refuse it. */
+import { errnoName } from '../../protocol/errno.ts';
 import { ProtocolError } from '../errors.ts';
 import { fdPageSize, mappableSize } from '../host/stat.ts';
 import { hex } from '../units.ts';
@@ -64,11 +65,12 @@ export function checkFile(region: CheckedRegion, fd: number): FileRange {
   const { described, offset, size } = region;
   const pageSize = fdPageSize(fd);
   if (pageSize < 0)
-    throw new ProtocolError('SYSTEM', `fstatfs of the region's descriptor: errno ${-pageSize}`);
+    throw new ProtocolError('SYSTEM', `fstatfs of the region's descriptor: ${errnoName(-pageSize)}`);
   if (offset % pageSize !== 0)
     throw invalid(described, `offset ${hex(offset)} misaligned, allowed multiples of ${hex(pageSize)}`);
   const fileSize = mappableSize(fd);
-  if (fileSize < 0) throw new ProtocolError('SYSTEM', `statx of the region's descriptor: errno ${-fileSize}`);
+  if (fileSize < 0)
+    throw new ProtocolError('SYSTEM', `statx of the region's descriptor: ${errnoName(-fileSize)}`);
   if (offset >= fileSize)
     throw invalid(described, `offset ${hex(offset)} beyond the descriptor, allowed below ${hex(fileSize)}`);
   if (offset + size > fileSize)

@@ -1,4 +1,5 @@
 /** A blocking event loop over epoll, for threads that live in it. Everything runs in the calling thread, in order. */
+import { errnoName } from '../../protocol/errno.ts';
 import { bind, errno } from './libc.ts';
 import { NativeMemory } from './native-memory.ts';
 import { OwnedFd } from './owned-fd.ts';
@@ -52,7 +53,7 @@ export class EventLoop implements Disposable {
   /** @throws {RangeError} if the process is out of descriptors */
   constructor() {
     const result = epollCreate1(EPOLL_CLOEXEC);
-    if (result < 0) throw new RangeError(`epoll_create1: errno ${errno()}`);
+    if (result < 0) throw new RangeError(`epoll_create1: ${errnoName(errno())}`);
     this.#epoll = new OwnedFd(result);
   }
 

@@ -1,4 +1,5 @@
 /** A file that says that a process is at work: locked as long as it lives, whatever way it ends. */
+import { errnoName } from '../../protocol/errno.ts';
 import { closeSync, ftruncateSync, openSync, unlinkSync, writeSync } from 'node:fs';
 import { bind, errno } from './libc.ts';
 
@@ -29,7 +30,7 @@ export class LockFile implements Disposable {
       const error = errno();
       closeSync(fd);
       if (error === EWOULDBLOCK) return undefined;
-      throw new Error(`flock ${path}: errno ${error}`);
+      throw new Error(`flock ${path}: ${errnoName(error)}`);
     }
     ftruncateSync(fd);
     writeSync(fd, `${process.pid}\n`);

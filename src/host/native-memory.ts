@@ -1,4 +1,5 @@
 /** Memory outside V8's heap, whose address system calls can be given. */
+import { errnoName } from '../../protocol/errno.ts';
 import { bind } from './libc.ts';
 import { mapAnonymous, PAGE_SIZE, unmap, viewOf } from './mapping.ts';
 
@@ -36,7 +37,7 @@ export class NativeMemory implements Disposable {
   static allocate(bytes: number): NativeMemory {
     const size = Math.ceil(bytes / PAGE_SIZE) * PAGE_SIZE;
     const address = mapAnonymous(size);
-    if (address < 0) throw new RangeError(`NativeMemory: no ${size} bytes of memory, errno ${-address}`);
+    if (address < 0) throw new RangeError(`NativeMemory: no ${size} bytes of memory, ${errnoName(-address)}`);
     return new NativeMemory(address, size);
   }
 

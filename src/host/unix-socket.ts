@@ -1,4 +1,5 @@
 /** Unix stream sockets that carry file descriptors, which node:net would drop. unix(7). */
+import { errnoName } from '../../protocol/errno.ts';
 import { ControlMessage, CHUNK_SIZE, MAX_FDS } from './control-message.ts';
 import { bind, errno } from './libc.ts';
 import { NativeMemory } from './native-memory.ts';
@@ -97,7 +98,7 @@ export function acceptUnix(fd: number): number {
 /** Two sockets connected to each other. @throws {RangeError} if the process is out of descriptors */
 export function socketPair(): [OwnedFd, OwnedFd] {
   const result = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, scratch.address);
-  if (result < 0) throw new RangeError(`socketpair: errno ${errno()}`);
+  if (result < 0) throw new RangeError(`socketpair: ${errnoName(errno())}`);
   return [new OwnedFd(scratch.i32[0]!), new OwnedFd(scratch.i32[1]!)];
 }
 

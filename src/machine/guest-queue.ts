@@ -1,4 +1,5 @@
 /** A virtqueue of the machine's guest: the driver's ring, and the event descriptors that join it to the back-end. */
+import { errnoName } from '../../protocol/errno.ts';
 import { performance } from 'node:perf_hooks';
 import { ProtocolError } from '../errors.ts';
 import { createEventfd, drainEventfd, signalEventfd } from '../host/eventfd.ts';
@@ -83,6 +84,6 @@ export class GuestQueue implements Disposable {
 
 function openEventfd(): OwnedFd {
   const fd = createEventfd();
-  if (fd < 0) throw new RangeError(`eventfd: errno ${-fd}`);
+  if (fd < 0) throw new RangeError(`eventfd: ${errnoName(-fd)}`);
   return new OwnedFd(fd);
 }

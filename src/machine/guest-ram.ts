@@ -7,6 +7,7 @@
  * Slots are neighbours, so a buffer may cross from one into the next. The machine has all of it mapped for as long as
  * it lives; what a back-end has is decided by the memory table it is sent.
  */
+import { errnoName } from '../../protocol/errno.ts';
 import type { MemoryRegionDescription } from '../../protocol/vhost-user-payloads.ts';
 import { mapShared, PAGE_SIZE, unmap, viewOf } from '../host/mapping.ts';
 import { createMemfd } from '../host/memfd.ts';
@@ -46,12 +47,12 @@ export class GuestRam implements Disposable {
     this.layout = layout;
     const size = baseSize + slots * slotSize;
     const fd = createMemfd('guest-ram', size);
-    if (fd < 0) throw new RangeError(`guest RAM of ${size} bytes: errno ${-fd}`);
+    if (fd < 0) throw new RangeError(`guest RAM of ${size} bytes: ${errnoName(-fd)}`);
     this.#fd = new OwnedFd(fd);
     this.#address = mapShared(fd, 0, size);
     if (this.#address < 0) {
       this.#fd.close();
-      throw new RangeError(`guest RAM of ${size} bytes: errno ${-this.#address}`);
+      throw new RangeError(`guest RAM of ${size} bytes: ${errnoName(-this.#address)}`);
     }
     this.#base = new Uint8Array(viewOf(this.#address, baseSize));
   }

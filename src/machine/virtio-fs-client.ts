@@ -4,6 +4,7 @@
  * Refusals are values, −errno, as the back-end sent them; `expectAnswer` turns them into errors where none is
  * expected. The client caches nothing and counts no references: who looks up, forgets.
  */
+import { errnoName } from '../../protocol/errno.ts';
 import {
   Dirent,
   Direntplus,
@@ -40,7 +41,7 @@ export interface DirectoryEntry {
 
 /** @throws {Error} if the answer is a refusal */
 export function expectAnswer<T extends object>(answer: Answer<T>, what: string): T {
-  if (typeof answer === 'number') throw new Error(`${what}: errno ${-answer}`);
+  if (typeof answer === 'number') throw new Error(`${what}: ${errnoName(-answer)}`);
   return answer;
 }
 

@@ -7,7 +7,7 @@
  *
  * Precondition: all methods are called on the thread that made the object.
  */
-import { Errno } from '../../protocol/errno.ts';
+import { Errno, errnoName } from '../../protocol/errno.ts';
 import {
   CAP_DAC_OVERRIDE,
   CAP_FSETID,
@@ -126,5 +126,5 @@ export class Identity {
 
 /** Going on under a guest's identity would be worse than ending. */
 function mustWork(result: number): void {
-  if (result < 0) throw new Error(`cannot restore the daemon's identity: errno ${-result}`);
+  if (result < 0) throw new Error(`cannot restore the daemon's identity: ${errnoName(-result)}`);
 }

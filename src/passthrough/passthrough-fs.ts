@@ -7,6 +7,7 @@
  *
  * Everything runs on the thread that made the object.
  */
+import { errnoName } from '../../protocol/errno.ts';
 import { ConfigError } from '../errors.ts';
 import { FuseInitFlag } from '../../protocol/fuse-flags.ts';
 import type { Capabilities, FileSystem, Negotiated } from '../fuse/file-system.ts';
@@ -94,7 +95,7 @@ export class PassthroughFs implements FileSystem, Disposable {
     const result = this.#openRoot();
     if (result < 0) {
       this.#closeAll();
-      throw new ConfigError('SYSTEM', `${options.sharedDir} cannot be shared: errno ${-result}`);
+      throw new ConfigError('SYSTEM', `${options.sharedDir} cannot be shared: ${errnoName(-result)}`);
     }
     undo.keep();
   }
@@ -289,6 +290,7 @@ function openDirectory(scratch: NativeMemory, path: string): OwnedFd {
     throw new ConfigError('SYSTEM', `${path}: longer than ${scratch.size} bytes`);
   scratch.u8.set(octets);
   const fd = openFile(AT_FDCWD, scratch.address, O_PATH | O_DIRECTORY, 0);
-  if (fd < 0) throw new ConfigError('SYSTEM', `${path} is no directory that can be opened: errno ${-fd}`);
+  if (fd < 0)
+    throw new ConfigError('SYSTEM', `${path} is no directory that can be opened: ${errnoName(-fd)}`);
   return new OwnedFd(fd);
 }

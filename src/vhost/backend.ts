@@ -4,6 +4,7 @@
  * Plain synchronous code that runs in whatever loop calls it: `onReadable` when the socket has something, `run` before
  * each wait. In order, so a change of the memory table cannot race with a request.
  */
+import { errnoName } from '../../protocol/errno.ts';
 import { ProtocolFeature, REPLY_FLAGS } from '../../protocol/vhost-user.ts';
 import { ProtocolError } from '../errors.ts';
 import type { GuestMemory } from '../guest-memory/guest-memory.ts';
@@ -49,7 +50,7 @@ export class BackendSession implements Disposable {
     const result = loop.add(this.#connection.fd, EPOLLIN, () => this.onReadable());
     if (result < 0) {
       this.close();
-      throw new ProtocolError('SYSTEM', `epoll_ctl of the session's socket: errno ${-result}`);
+      throw new ProtocolError('SYSTEM', `epoll_ctl of the session's socket: ${errnoName(-result)}`);
     }
     log.info({}, 'vhost_user_connected');
   }

@@ -4,6 +4,7 @@
  * Reads never go beyond the message at hand, because descriptors arrive with the octets they were sent with: whatever
  * comes while a message is read belongs to it. Octets may come in any pieces.
  */
+import { errnoName } from '../../protocol/errno.ts';
 import { performance } from 'node:perf_hooks';
 import { SCM_MAX_FD, VhostUserHeader } from '../../protocol/vhost-user.ts';
 import { ProtocolError } from '../errors.ts';
@@ -67,7 +68,7 @@ export class Connection implements Disposable {
       if (result === 0 && this.#received === 0) return 'closed';
       if (result === 0)
         throw new ProtocolError('BAD_HEADER', `closed after ${this.#received} octets of a message`);
-      if (result < 0) throw new ProtocolError('SYSTEM', `recvmsg: errno ${-result}`);
+      if (result < 0) throw new ProtocolError('SYSTEM', `recvmsg: ${errnoName(-result)}`);
       if (this.#fds.length > SCM_MAX_FD)
         throw new ProtocolError(
           'BAD_FDS',
@@ -87,7 +88,7 @@ export class Connection implements Disposable {
   send(request: number, flags: number, payload: Uint8Array, fds: readonly number[] = []): void {
     const header = VhostUserHeader.encode({ request, flags, size: payload.length });
     const result = this.#socket.send(Buffer.concat([header, payload]), fds);
-    if (result < 0) throw new ProtocolError('SYSTEM', `sendmsg: errno ${-result}`);
+    if (result < 0) throw new ProtocolError('SYSTEM', `sendmsg: ${errnoName(-result)}`);
   }
 
   /** Closes the socket and what came with an incomplete message. Idempotent. */

@@ -4,33 +4,44 @@
  * The exchange is strictly synchronous, as QEMU's. Every method may throw what `FrontendChannel` does: TIMEOUT, CLOSED, an
  * answer that is none. The class keeps what was negotiated and nothing else: memory table and rings are the caller's.
  */
+import { errnoName } from '../../protocol/errno.ts';
 import { hasBit } from '../../protocol/bits.ts';
 import {
   type FrontendRequestName,
   ProtocolFeature,
+  VHOST_F_LOG_ALL,
+  VHOST_USER_STATE_NOFD_MASK,
   VHOST_USER_VRING_NOFD_MASK,
+  VHOST_VRING_F_LOG,
 } from '../../protocol/vhost-user.ts';
 import type { ConfigAccess, MemoryRegionDescription, VringAddr } from '../../protocol/vhost-user-payloads.ts';
 import { FRONTEND_REQUESTS as R, type RequestRow } from '../../protocol/vhost-user-requests.ts';
 import { ProtocolError } from '../errors.ts';
 import { OwnedFd } from '../host/owned-fd.ts';
 import { connectUnix } from '../host/unix-socket.ts';
-import { FrontendChannel, type FrontendOptions } from './frontend-channel.ts';
+import { FrontendChannel, type FrontendMode, type FrontendOptions } from './frontend-channel.ts';
 
 export class VhostUserFrontend implements Disposable {
+  readonly mode: FrontendMode;
   readonly #channel: FrontendChannel;
   #protocolFeatures = 0n;
 
   /** @param socket connected to a back-end; owned from here on */
   constructor(socket: OwnedFd, options: FrontendOptions = {}) {
+    this.mode = options.mode ?? 'strict';
     this.#channel = new FrontendChannel(socket, options);
   }
 
   /** @throws {ProtocolError} SYSTEM if nobody listens at `path` */
   static connect(path: string, options: FrontendOptions = {}): VhostUserFrontend {
     const fd = connectUnix(path);
-    if (fd < 0) throw new ProtocolError('SYSTEM', `connect to ${path}: errno ${-fd}`);
+    if (fd < 0) throw new ProtocolError('SYSTEM', `connect to ${path}: ${errnoName(-fd)}`);
     return new VhostUserFrontend(new OwnedFd(fd), options);
+  }
+
+  /** Why the connection was given up; undefined as long as it was not. */
+  get failure(): ProtocolError | undefined {
+    return this.#channel.failure;
   }
 
   /** Whether the feature was negotiated by `setProtocolFeatures`. */
@@ -45,9 +56,10 @@ export class VhostUserFrontend implements Disposable {
     return this.#channel.ask(R.GET_FEATURES, undefined);
   }
 
-  /** SET_FEATURES. */
+  /** SET_FEATURES. Returns when it is done if it makes the back-end log its writes. */
   setFeatures(features: bigint): void {
-    this.#tell(R.SET_FEATURES, features);
+    if (hasBit(features, VHOST_F_LOG_ALL)) this.#tellAcknowledged(R.SET_FEATURES, features);
+    else this.#tell(R.SET_FEATURES, features);
   }
 
   /** GET_PROTOCOL_FEATURES. */
@@ -95,23 +107,52 @@ export class VhostUserFrontend implements Disposable {
 
   /** ADD_MEM_REG; needs CONFIGURE_MEM_SLOTS. @param fd borrowed */
   addMemReg(region: MemoryRegionDescription, fd: number): void {
-    this.#tellAcknowledged(R.ADD_MEM_REG, { padding: 0n, region }, [fd]);
+    this.#tellMemory(R.ADD_MEM_REG, { padding: 0n, region }, [fd]);
   }
 
   /** REM_MEM_REG; needs CONFIGURE_MEM_SLOTS. */
   remMemReg(region: MemoryRegionDescription): void {
-    this.#tellAcknowledged(R.REM_MEM_REG, { padding: 0n, region: { ...region, mmapOffset: 0n } });
+    this.#tellMemory(R.REM_MEM_REG, { padding: 0n, region: { ...region, mmapOffset: 0n } });
   }
 
   /** SET_MEM_TABLE. @param fds borrowed, one per region */
   setMemTable(regions: readonly MemoryRegionDescription[], fds: readonly number[]): void {
-    this.#tellAcknowledged(R.SET_MEM_TABLE, { padding: 0, regions }, fds);
+    this.#tellMemory(R.SET_MEM_TABLE, { padding: 0, regions }, fds);
   }
 
   /** SET_LOG_BASE; needs LOG_SHMFD. @param fd borrowed */
   setLogBase(log: { readonly mmapSize: bigint; readonly mmapOffset: bigint }, fd: number): void {
     this.#tell(R.SET_LOG_BASE, log, [fd]);
     this.#channel.receive('SET_LOG_BASE'); // always answered, by each back-end in its own way
+  }
+
+  // The other channel, migration.
+
+  /** SET_BACKEND_REQ_FD; needs BACKEND_REQ. @param fd the back-end's end of the channel; borrowed */
+  setBackendReqFd(fd: number): void {
+    this.#tellMemory(R.SET_BACKEND_REQ_FD, undefined, [fd]);
+  }
+
+  /**
+   * SET_DEVICE_STATE_FD; needs DEVICE_STATE.
+   *
+   * @param fd the pipe to write the state to (`save`) or to read it from; borrowed
+   * @throws {ProtocolError} REFUSED; NOT_SUPPORTED if the back-end wants to use a descriptor of its own
+   */
+  setDeviceStateFd(direction: 'save' | 'load', fd: number): void {
+    const value = { direction: direction === 'save' ? 0 : 1, phase: 0 };
+    const answer = this.#channel.ask(R.SET_DEVICE_STATE_FD, value, [fd]);
+    if ((answer & 0xffn) !== 0n)
+      throw new ProtocolError('REFUSED', `SET_DEVICE_STATE_FD: the back-end answered ${answer}`);
+    if ((answer & BigInt(VHOST_USER_STATE_NOFD_MASK)) === 0n)
+      throw new ProtocolError('NOT_SUPPORTED', 'SET_DEVICE_STATE_FD: the back-end brings its own descriptor');
+  }
+
+  /** CHECK_DEVICE_STATE; needs DEVICE_STATE. @throws {ProtocolError} REFUSED: the state was not transferred */
+  checkDeviceState(): void {
+    const answer = this.#channel.ask(R.CHECK_DEVICE_STATE, undefined);
+    if (answer !== 0n)
+      throw new ProtocolError('REFUSED', `CHECK_DEVICE_STATE: the back-end answered ${answer}`);
   }
 
   // Rings.
@@ -126,9 +167,10 @@ export class VhostUserFrontend implements Disposable {
     this.#tell(R.SET_VRING_BASE, { index, num: base });
   }
 
-  /** SET_VRING_ADDR. */
+  /** SET_VRING_ADDR. Returns when it is done if it makes the back-end log what it writes to the ring. */
   setVringAddr(address: VringAddr): void {
-    this.#tell(R.SET_VRING_ADDR, address);
+    if ((address.flags & VHOST_VRING_F_LOG) !== 0) this.#tellAcknowledged(R.SET_VRING_ADDR, address);
+    else this.#tell(R.SET_VRING_ADDR, address);
   }
 
   /** SET_VRING_KICK: starts the ring. @param fd borrowed; undefined makes the back-end poll */
@@ -196,6 +238,17 @@ export class VhostUserFrontend implements Disposable {
     this.#channel.send(row, value, fds);
     this.getFeatures();
     return undefined;
+  }
+
+  /** As `#tellAcknowledged`; but without REPLY_ACK QEMU does not wait, and so does not learn of a refusal. */
+  #tellMemory<Name extends FrontendRequestName, T, A>(
+    row: RequestRow<Name, T, A>,
+    value: T,
+    fds: readonly number[] = [],
+  ): void {
+    if (this.mode === 'qemu' && !this.hasProtocolFeature(ProtocolFeature.REPLY_ACK))
+      this.#tell(row, value, fds);
+    else this.#tellAcknowledged(row, value, fds);
   }
 
   /** Without a descriptor, the message says so. */

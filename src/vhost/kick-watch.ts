@@ -5,6 +5,7 @@
  * emptied when it is let go, so that the next one to watch it does not take an old kick for a new one. A pipe, which the
  * specification allows too, must be read or it would fill up.
  */
+import { errnoName } from '../../protocol/errno.ts';
 import { ProtocolError } from '../errors.ts';
 import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN } from '../host/epoll.ts';
 import { drainEventfd, setNonBlocking } from '../host/eventfd.ts';
@@ -53,7 +54,10 @@ export class KickWatch {
     if (result >= 0) result = this.#add(fd.fd, isRead);
     if (result < 0) {
       fd.close();
-      throw new ProtocolError('BAD_FDS', `kick: ${kind}, errno ${-result}; allowed: an eventfd or a pipe`);
+      throw new ProtocolError(
+        'BAD_FDS',
+        `kick: ${kind}, ${errnoName(-result)}; allowed: an eventfd or a pipe`,
+      );
     }
     this.close();
     this.#fd = fd;
