@@ -4,6 +4,8 @@
  * Ordinary refusals of the kernel are not here: they are values (−errno).
  */
 
+export { errnoName } from '../protocol/errno.ts';
+
 class CodedError<Code extends string> extends Error {
   readonly code: Code;
   constructor(code: Code, message: string, options?: ErrorOptions) {

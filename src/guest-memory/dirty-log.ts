@@ -2,8 +2,7 @@
  * The log of dirty pages of live migration: one bit per 4 KiB page of guest physical address space, least significant
  * first, shared with the front-end, which reads and clears it while we set bits. vhost-user spec § Migration.
  */
-import { errnoName } from '../../protocol/errno.ts';
-import { ProtocolError } from '../errors.ts';
+import { errnoName, ProtocolError } from '../errors.ts';
 import { fdPageSize, mappableSize } from '../host/stat.ts';
 import type { OwnedFd } from '../host/owned-fd.ts';
 import { GiB, hex } from '../units.ts';

@@ -5,8 +5,7 @@
  * a region. Every change of the table is all or nothing; a refused one leaves the table as it was, and the file
  * descriptors that came with it closed.
  */
-import { errnoName } from '../../protocol/errno.ts';
-import { ProtocolError } from '../errors.ts';
+import { errnoName, ProtocolError } from '../errors.ts';
 import { Cleanup, type OwnedFd } from '../host/owned-fd.ts';
 import { hex } from '../units.ts';
 import { arena } from './arena.ts';

@@ -1,6 +1,5 @@
 /** One memory region as the front-end describes it, and every reason to refuse it. */
-import { errnoName } from '../../protocol/errno.ts';
-import { ProtocolError } from '../errors.ts';
+import { errnoName, ProtocolError } from '../errors.ts';
 import { fdPageSize, mappableSize } from '../host/stat.ts';
 import { hex } from '../units.ts';
 import type { FileRange } from './arena.ts';
