@@ -14,9 +14,13 @@ export class DimmSlots {
 
   /** The wanted socket, or the first free one. Does not take it. @throws {MemoryDeviceError} DIMM_SLOT */
   find(wanted: number | undefined): number {
+    // In QEMU's order, and with its range of 64 bits where there is no socket.
+    if (wanted !== undefined && wanted >= this.count) {
+      const last = BigInt.asUintN(64, BigInt(this.count) - 1n);
+      throw refusal(`invalid slot number ${wanted}, valid range is [0-${last}]`);
+    }
     if (this.count === 0) throw refusal(`no slots where allocated, please specify the 'slots' option`);
     if (wanted !== undefined) {
-      if (wanted >= this.count) throw refusal(`invalid slot# ${wanted}, should be less than ${this.count}`);
       if (this.#taken.has(wanted)) throw refusal(`slot ${wanted} is busy`);
       return wanted;
     }

@@ -60,9 +60,7 @@ export function checkedProperties(options: VirtioMemOptions): VirtioMemPropertie
       `'memdev' property size has to be multiples of 'block-size' (${hex(blockSize)})`,
     );
   }
-  const { address = 0n, requestedSize = 0 } = options;
-  if (address % BigInt(blockSize) !== 0n)
-    throw bad(`'memaddr' property has to be multiples of 'block-size' (${hex(blockSize)})`);
+  const { requestedSize = 0 } = options;
   assertRequestedSize(requestedSize, { regionSize, blockSize });
   return { regionSize, blockSize, requestedSize };
 }

@@ -155,7 +155,6 @@ describe('properties', () => {
     ['more than there is', { requestedSize: GiB + BLOCK }, 'BAD_PROPERTY'],
     ['less than nothing', { requestedSize: -BLOCK }, 'BAD_PROPERTY'],
     ['a part of a block', { requestedSize: MiB }, 'BAD_PROPERTY'],
-    ['an address inside a block', { address: BigInt(WINDOW + MiB) }, 'BAD_PROPERTY'],
     [
       'memslots the guest could reach unplugged',
       { dynamicMemslots: true, unpluggedInaccessible: false },

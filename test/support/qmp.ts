@@ -31,7 +31,9 @@ export class QmpClient {
 
   private constructor(socket: Socket) {
     this.#socket = socket;
-    createInterface({ input: socket }).on('line', (line) => this.#onLine(line));
+    createInterface({ input: socket })
+      .on('line', (line) => this.#onLine(line))
+      .on('error', () => this.#onClose()); // it hands on the errors of the socket
     socket.on('close', () => this.#onClose());
     socket.on('error', () => this.#onClose());
   }

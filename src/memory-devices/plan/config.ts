@@ -78,6 +78,8 @@ export function parsePlan(text: string): PlanConfig {
   };
   memory.end();
   plan.end();
+  if (config.dimmSlots > 0 && config.maxmem === undefined)
+    throw new ConfigError('BAD_OPTION', 'memory.slots: memory.maxmem is needed, too');
   assertInOrder(config.devices);
   return config;
 }

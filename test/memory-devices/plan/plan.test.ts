@@ -127,6 +127,7 @@ describe('a plan that is wrong is refused:', () => {
     ['not an object', []],
     ['no memory', { devices: [] }],
     ['a size that is none', { memory: { size: '12Q' }, devices: [] }],
+    ['sockets without room', { memory: { size: '1G', slots: 1 }, devices: [] }],
     ['an unknown field', { memory: MEMORY, devices: [{ ...FS, colour: 'red' }] }],
     ['an unknown driver', { memory: MEMORY, devices: [{ driver: 'toString' }] }],
     ['a module without size', { memory: MEMORY, devices: [{ driver: 'pc-dimm' }] }],
