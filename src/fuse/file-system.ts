@@ -79,6 +79,8 @@ interface Lifecycle {
   destroy?(): void;
   /** The guest drops `nlookup` references to `nodeid` (FORGET, and each entry of BATCH_FORGET). Both are unchecked. */
   forget?(nodeid: number, nlookup: number): void;
+  /** A request that was DEFERRED is answered with an error instead of being tried again: what it waited for is moot. */
+  cancel?(request: FuseRequest): void;
 }
 
 /** Methods of `FileSystem` that serve a request, by name. Input → payload. */

@@ -120,7 +120,7 @@ export class FuseServer {
    */
   retryDeferred(complete: Complete): boolean {
     this.#deferred.settle((deferred) => {
-      const result = deferred.isInterrupted ? -Errno.EINTR : this.#retry(deferred);
+      const result = deferred.isInterrupted ? this.#cancel(deferred, Errno.EINTR) : this.#retry(deferred);
       if (result === DEFERRED) return false;
       complete(deferred.queueIndex, deferred.head, this.#replyLater(deferred, result));
       return true;
@@ -135,7 +135,7 @@ export class FuseServer {
   drain(queueIndex: number, complete: Complete): void {
     this.#deferred.settle((deferred) => {
       if (deferred.queueIndex !== queueIndex) return false;
-      complete(queueIndex, deferred.head, this.#replyLater(deferred, -Errno.EAGAIN));
+      complete(queueIndex, deferred.head, this.#replyLater(deferred, this.#cancel(deferred, Errno.EAGAIN)));
       return true;
     });
   }
@@ -160,6 +160,7 @@ export class FuseServer {
     const result = method(request);
     if (result !== DEFERRED) return this.#reply(chain, result);
     if (this.#deferred.keep(queueIndex, request, end, row.replySize)) return CHAIN_DEFERRED;
+    this.#fileSystem.cancel?.(request);
     return this.#refuse(chain, Errno.ENOLCK);
   }
 
@@ -201,6 +202,19 @@ export class FuseServer {
 
   #retry(deferred: Deferred): number {
     const request = this.#request;
+    const recalled = this.#recall(deferred);
+    return recalled < 0 ? recalled : this.#methods[request.opcode]!(request);
+  }
+
+  /** Tells the file system that the request will not be tried again. @returns −errno */
+  #cancel(deferred: Deferred, errno: number): number {
+    if (this.#recall(deferred) === 0) this.#fileSystem.cancel?.(this.#request);
+    return -errno;
+  }
+
+  /** Fills the request with one that was deferred. @returns 0 or −errno */
+  #recall(deferred: Deferred): number {
+    const request = this.#request;
     request.input.u8.set(deferred.octets);
     readHeader(request);
     request.chain = undefined;
@@ -208,8 +222,7 @@ export class FuseServer {
     request.isRetry = true;
     request.isPayloadInPlace = false;
     const row = this.#rows[request.opcode]!;
-    const decoded = readBody(request, row, deferred.octets.length);
-    return decoded < 0 ? decoded : this.#methods[request.opcode]!(request);
+    return readBody(request, row, deferred.octets.length);
   }
 
   #init(chain: Chain): number {

@@ -19,7 +19,7 @@ import {
   lockFile,
 } from '../host/files-lock.ts';
 import { HandleFlag } from './handle-table.ts';
-import type { LockRange } from './lock-ranges.ts';
+import type { LockRange, Owner } from './lock-ranges.ts';
 import { ownerName } from './lock-table.ts';
 import type { Share } from './share.ts';
 
@@ -44,7 +44,10 @@ export function getlk(share: Share, request: FuseRequest): number {
 /** Of SETLK and SETLKW; `request.opcode` says whether to wait. */
 export function setlk(share: Share, request: FuseRequest): number {
   const row = rowOf(share, request);
-  if (row < 0) return row;
+  if (row < 0) {
+    cancel(share, request); // it may have waited when the file was still open
+    return row;
+  }
   if ((request.u32(LkIn.offset.lkFlags) & FUSE_LK_FLOCK) !== 0) return flock(share, request, row);
   const type = request.u32(TYPE);
   const wanted = rangeOf(request);
@@ -59,6 +62,11 @@ export function setlk(share: Share, request: FuseRequest): number {
     return result;
   }
   return share.locks.mayWait(slot, wanted) ? DEFERRED : -Errno.EDEADLK;
+}
+
+/** The guest does not wait any more: others that wait for this owner must not be told of a circle that is none. */
+export function cancel(share: Share, request: FuseRequest): void {
+  share.locks.stopWaiting(ownerOf(request));
 }
 
 /** A flock lock is the open file's own. */
@@ -84,13 +92,16 @@ function rangeOf(request: FuseRequest): LockRange | undefined {
   const end = word64(request, END);
   if (start > end || end > OFFSET_MAX) return undefined;
   return {
-    owner: ownerName(request.u32(LkIn.offset.owner), request.u32(LkIn.offset.owner + 4)),
+    owner: ownerOf(request),
     pid: request.u32(PID),
     isWrite: request.u32(TYPE) === F_WRLCK,
     start,
     end,
   };
 }
+
+const ownerOf = (request: FuseRequest): Owner =>
+  ownerName(request.u32(LkIn.offset.owner), request.u32(LkIn.offset.owner + 4));
 
 const word64 = (request: FuseRequest, offset: number): bigint =>
   (BigInt(request.u32(offset + 4)) << 32n) | BigInt(request.u32(offset));

@@ -144,6 +144,10 @@ export class PassthroughFs implements FileSystem, Disposable {
     if (slot >= 0) this.#share.inodes.forget(slot, nlookup);
   }
 
+  cancel(request: FuseRequest): void {
+    locks.cancel(this.#share, request);
+  }
+
   /** Ends for good: no descriptor is left. */
   dispose(): void {
     this.#closeAll();

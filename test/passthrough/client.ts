@@ -88,6 +88,11 @@ export class Client implements Disposable {
     this.mount();
   }
 
+  /** The id of the request sent last. */
+  get lastUnique(): bigint {
+    return this.#unique;
+  }
+
   mount(): void {
     const flags = 0xffff_ffff_7fff_ffffn & ~FuseInitFlag.INIT_RESERVED;
     const init = wire.InitIn.encode({

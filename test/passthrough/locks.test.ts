@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Errno } from '../../protocol/errno.ts';
-import { LkOut } from '../../protocol/fuse-requests.ts';
+import { InterruptIn, LkOut } from '../../protocol/fuse-requests.ts';
 import { FuseOpcode } from '../../protocol/fuse.ts';
 import { LockRanges } from '../../src/passthrough/lock-ranges.ts';
 import { Client, type LockRequest, openFds } from './client.ts';
@@ -76,6 +76,25 @@ describe('locks', () => {
     expect(code(SETLKW, { owner: 3n, type: WRITE, start: 0n, end: 0n })).toBe(-Errno.EDEADLK);
     code(SETLK, { owner: 3n, type: UNLOCK });
     expect(client.retry()).toEqual([0]);
+  });
+
+  test('who does not wait any more closes no circle', () => {
+    const ends = [
+      (unique: bigint): unknown => client.send(FuseOpcode.INTERRUPT, 0n, [InterruptIn.encode({ unique })]),
+      (): unknown => client.server.drain(0, () => undefined),
+    ];
+    for (const [i, end] of ends.entries()) {
+      const [one, two] = [BigInt(2 * i + 1), BigInt(2 * i + 2)];
+      expect(code(SETLK, { owner: two, type: WRITE, start: 1n, end: 1n })).toBe(0);
+      expect(code(SETLKW, { owner: one, type: WRITE, start: 1n, end: 1n })).toBe(undefined);
+      end(client.lastUnique);
+      client.retry();
+      expect(code(SETLK, { owner: one, type: WRITE, start: 0n, end: 0n })).toBe(0);
+      expect(code(SETLKW, { owner: two, type: WRITE, start: 0n, end: 0n })).toBe(undefined);
+      expect(code(SETLK, { owner: one, type: UNLOCK })).toBe(0);
+      expect(client.retry()).toEqual([0]);
+      expect(code(SETLK, { owner: two, type: UNLOCK })).toBe(0);
+    }
   });
 
   test('flock locks belong to the open file, and wait too', () => {
