@@ -22,7 +22,7 @@ import {
   syncAll,
   writeAt,
 } from '../host/files-io.ts';
-import { closeFile, fdName, O_APPEND, O_NONBLOCK, O_RDONLY, openFile } from '../host/files-open.ts';
+import { closeFile, O_APPEND, O_NONBLOCK, O_RDONLY } from '../host/files-open.ts';
 import { HandleFlag } from './handle-table.ts';
 import { offsetArgument, type Share } from './share.ts';
 
@@ -171,9 +171,7 @@ export function syncfs(share: Share, request: FuseRequest): number {
   if (slot < 0) return slot;
   const mountFd = inodes.mounts.fdOf(inodes.table.mount[slot]!);
   if (mountFd >= 0) return syncAll(mountFd);
-  const path = inodes.opener.fdOf(slot);
-  if (path < 0) return path;
-  const fd = openFile(share.procSelfFd, fdName(path), O_RDONLY | O_NONBLOCK, 0);
+  const fd = inodes.opener.open(slot, O_RDONLY | O_NONBLOCK);
   if (fd < 0) return fd;
   const result = syncAll(fd);
   closeFile(fd);

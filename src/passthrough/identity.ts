@@ -27,6 +27,9 @@ import type { FuseRequest } from '../fuse/request.ts';
 /** Any group but root's: one of them surely is not the group of a given file. */
 const FOREIGN_GROUPS = [65_534, 65_533] as const;
 
+/** FUSE_INVALID_UIDGID. */
+const NOBODY = 0xffff_ffff;
+
 export class Identity {
   /** Whether new files can be given to the guest's users. */
   readonly canAct: boolean;
@@ -66,6 +69,8 @@ export class Identity {
   }
 
   #change(request: FuseRequest): number {
+    // To setresuid(2) it means no change: the file would be the daemon's.
+    if (request.uid === NOBODY || request.gid === NOBODY) return -Errno.EINVAL;
     if (request.groupCount > 0) {
       const group = request.input.view.getUint32(request.groupsAddress - request.input.address, true);
       const result = setSupplementaryGroup(group);

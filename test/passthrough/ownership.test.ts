@@ -28,6 +28,8 @@ test.skipIf(!isRoot)('what a user creates is its own, and the daemon stays root'
   expect(idsOf(join(client.dir, 'dir'))).toEqual([UID, GID, 0o777]);
   expect(idsOf(join(client.dir, 'fifo'))).toEqual([UID, GID, 0o644]);
   expect(idsOf(join(client.dir, 'link')).slice(0, 2)).toEqual([UID, GID]);
+  for (const nobody of [{ uid: 0xffff_ffff }, { gid: 0xffff_ffff }])
+    expect(() => client.mkdir('nobodys', 0o755, { ...caller, ...nobody })).toThrow(`${-Errno.EINVAL}`);
   client.create('root-again');
   expect(idsOf(join(client.dir, 'root-again')).slice(0, 2)).toEqual([0, 0]);
   expect([process.geteuid!(), process.getegid!()]).toEqual([0, 0]);
