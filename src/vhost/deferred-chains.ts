@@ -32,8 +32,10 @@ export class DeferredChains {
     return this.#total;
   }
 
-  count(ring: number): number {
-    return this.#rings[ring]?.chains.size ?? 0;
+  /** Whether a ring has deferred chains, or results it was not given yet. */
+  hasAny(ring: number): boolean {
+    const of = this.#rings[ring];
+    return of !== undefined && (of.chains.size > 0 || of.postponed.length > 0);
   }
 
   add(ring: number, chain: Chain): void {

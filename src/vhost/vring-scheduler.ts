@@ -98,8 +98,11 @@ export class VringScheduler {
 
   /** The ring is stopped or reset: its deferred chains are completed first. */
   drain(vring: Vring): void {
-    if (this.#deferred.count(vring.index) === 0) return;
+    if (!this.#deferred.hasAny(vring.index)) return;
     this.#device.drain?.(vring.index, this.#complete);
+    // A ring whose memory is away cannot be told; the next one to be set up here has never heard of these chains.
+    const queue = vring.openQueue();
+    if (queue !== undefined) this.#deferred.flush(vring.index, queue);
     const left = this.#deferred.forget(vring.index);
     if (left > 0) this.#log.error({ vring: vring.index, chains: left }, 'vhost_vring_not_drained');
   }

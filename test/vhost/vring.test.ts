@@ -318,6 +318,37 @@ describe('memory under a ring', () => {
     rig.pump();
     expect(rig.collect(0)).toBe(1);
   });
+
+  test('a request answered while the ring was away is not given to a ring that is set up later', () => {
+    using rig = new Rig().start();
+    rig.device.isDeferring = true;
+    rig.offer(0);
+    rig.pump();
+    rig.removeRegion();
+    rig.device.isDeferring = false;
+    const until = Date.now() + 1000;
+    while (rig.session.run() !== -1 && Date.now() < until);
+    rig.stop(0);
+    rig.addRegion();
+    rig.setUpRing(0);
+    rig.kick(0);
+    expect(rig.collect(0)).toBe(0);
+    expect(rig.ping(0)).toBe(true);
+  });
+
+  test('a request answered while the ring was away is given back before the ring stops', () => {
+    using rig = new Rig().start();
+    rig.device.isDeferring = true;
+    rig.offer(0);
+    rig.pump();
+    rig.removeRegion();
+    rig.device.isDeferring = false;
+    const until = Date.now() + 1000;
+    while (rig.session.run() !== -1 && Date.now() < until);
+    rig.addRegion();
+    rig.stop(0);
+    expect(rig.collect(0)).toBe(1);
+  });
 });
 
 /** What the specification says about one ring: nothing but flags. */
