@@ -7,6 +7,7 @@
  */
 import { errnoName } from '../../protocol/errno.ts';
 import { readFileSync } from 'node:fs';
+import { performance } from 'node:perf_hooks';
 import { Worker } from 'node:worker_threads';
 import { ConfigError } from '../errors.ts';
 import { createEventfd, signalEventfd } from '../host/eventfd.ts';
@@ -23,6 +24,8 @@ const DEFAULT_OPEN_FILES = 1_000_000;
  * mappings then go up and down by half, which looks like a leak.
  */
 const YOUNG_GENERATION_MIB = 2;
+/** Milliseconds after a signal in which another one means the same. */
+const PATIENCE_MS = 1000;
 const STOP_SIGNALS = ['SIGTERM', 'SIGINT'] as const;
 
 /**
@@ -42,12 +45,13 @@ export async function runDaemon(options: DaemonOptions): Promise<number> {
     resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MIB },
   });
 
-  let signals = 0;
+  let stoppingSince: number | undefined;
   const onSignal = (signal: NodeJS.Signals): void => {
-    signals += 1;
+    stoppingSince ??= performance.now();
     log.info({ signal }, 'stopping');
-    // A thread that hangs in a system call cannot be stopped from here: the second signal ends everything.
-    if (signals > 1) process.kill(process.pid, 'SIGKILL');
+    // A thread that hangs in a system call cannot be stopped from here: another signal ends everything. Not one that
+    // comes with the first: timeout(1), npm and a terminal signal a process and its group.
+    if (performance.now() - stoppingSince > PATIENCE_MS) process.kill(process.pid, 'SIGKILL');
     signalEventfd(stop.fd);
   };
   for (const signal of STOP_SIGNALS) process.on(signal, onSignal);

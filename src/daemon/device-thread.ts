@@ -70,10 +70,11 @@ class DeviceThread {
     this.#accept(true);
     this.#log.info({ sharedDir: options.share.sharedDir, listen: options.listen, listenFd }, 'listening');
     while (!this.#isStopping) {
-      const wait = this.#session?.run() ?? (this.#isAccepting ? -1 : ACCEPT_RETRY_MS);
+      const isPausing = this.#session === undefined && !this.#isAccepting;
+      const wait = this.#session?.run() ?? (isPausing ? ACCEPT_RETRY_MS : -1);
       this.#loop.runOnce(this.#session?.closed ? 0 : wait);
       if (this.#session?.closed) this.#sessionEnded();
-      else if (this.#session === undefined && !this.#isAccepting) this.#accept(true);
+      else if (isPausing) this.#accept(true);
     }
     this.#session?.close();
     this.#log.info({}, 'stopped');

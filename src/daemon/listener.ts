@@ -5,7 +5,7 @@ import { ConfigError } from '../errors.ts';
 import { groupId } from '../host/groups.ts';
 import { LockFile } from '../host/lock-file.ts';
 import { Cleanup, OwnedFd } from '../host/owned-fd.ts';
-import { fdKind } from '../host/stat.ts';
+import { fdKind, isListening } from '../host/stat.ts';
 import { listenUnix } from '../host/unix-socket.ts';
 import type { Listen } from './options.ts';
 
@@ -53,8 +53,11 @@ export class Listener implements Disposable {
 
   static #inherit(fd: number): Listener {
     const kind = fdKind(fd);
-    if (kind !== 'socket')
-      throw new ConfigError('BAD_OPTION', `--fd ${fd}: ${kind}; allowed: an inherited listening socket`);
+    if (kind !== 'socket' || !isListening(fd))
+      throw new ConfigError(
+        'BAD_OPTION',
+        `--fd ${fd}: ${kind === 'socket' ? 'a socket that does not listen' : kind}; allowed: an inherited listening socket`,
+      );
     return new Listener(new OwnedFd(fd));
   }
 

@@ -5,6 +5,7 @@ import { PAGE_SIZE } from './mapping.ts';
 import { NativeMemory } from './native-memory.ts';
 
 const statx = bindSyscall(['int', 'str', 'int', 'uint32_t', 'uintptr_t']);
+const getsockopt = bind('getsockopt', 'int', ['int', 'int', 'int', 'uintptr_t', 'uintptr_t']);
 const fstatfs = bind('fstatfs', 'int', ['int', 'uintptr_t']);
 
 const AT_EMPTY_PATH = 0x1000;
@@ -22,6 +23,9 @@ const KINDS: { readonly [mode: number]: FdKind } = {
   0o020000: 'device',
   0o060000: 'device',
 };
+
+const SOL_SOCKET = 1;
+const SO_ACCEPTCONN = 30;
 
 const HUGETLBFS_MAGIC = 0x958458f6;
 /** Offset of `f_bsize` in `struct statfs` of 64-bit Linux; `f_type` comes first. */
@@ -53,6 +57,14 @@ export function fdKind(fd: number): FdKind {
   const result = statx(SYSCALL.statx, fd, '', AT_EMPTY_PATH, STATX_TYPE_MODE_SIZE, answer.address);
   if (result < 0) return 'other';
   return KINDS[answer.view.getUint16(STX_MODE, true) & S_IFMT] ?? 'other';
+}
+
+/** @returns whether `fd` is a socket that waits for connections */
+export function isListening(fd: number): boolean {
+  answer.u32[0] = 0; // the option's value
+  answer.u32[1] = 4; // its size
+  const result = getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, answer.address, answer.address + 4);
+  return result === 0 && answer.u32[0] === 1;
 }
 
 /** @returns the size in bytes of the pages `fd` is mapped by: those of a hugetlbfs file are huge. Or −errno */

@@ -80,6 +80,14 @@ describe('an inherited descriptor', () => {
     );
   });
 
+  test('that is a socket but does not listen is refused', () => {
+    using _listener = bind();
+    using connected = new OwnedFd(connectUnix(socketPath()));
+    expect(() => Listener.open({ kind: 'fd', fd: connected.fd })).toThrow(
+      expect.objectContaining({ code: 'BAD_OPTION', message: expect.stringContaining('does not listen') }),
+    );
+  });
+
   test('is closed with the listener, and its path stays', () => {
     const fd = listenUnix(socketPath(), { backlog: 1 });
     Listener.open({ kind: 'fd', fd }).close();

@@ -84,6 +84,17 @@ describe('the daemon', () => {
     expect(await ended).toBe(0);
   });
 
+  test('takes signals that come together for one', async () => {
+    const { child, ended } = start([`--socket-path=${socketPath}`]);
+    await listening();
+    for (let i = 0; i < 5; i += 1) {
+      child.kill('SIGTERM');
+      await sleep(1);
+    }
+    expect(await ended).toBe(0);
+    expect(existsSync(socketPath)).toBe(false);
+  });
+
   test('ends with its front-end when told to', async () => {
     const { ended } = start([`--socket-path=${socketPath}`, '--exit-on-disconnect']);
     await listening();
