@@ -212,6 +212,8 @@ function toListen(raw: RawOptions): Listen {
       );
     return { kind: 'fd', fd: raw.fd };
   }
+  if (path === '')
+    throw new ConfigError('BAD_OPTION', '--socket-path is empty; allowed: the path of a socket');
   if (path === undefined) throw new ConfigError('BAD_OPTION', 'one of --socket-path and --fd is required');
   return { kind: 'path', path, group: raw.socketGroup };
 }

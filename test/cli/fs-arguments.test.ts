@@ -115,6 +115,7 @@ describe('the command line of vhost-user-fs', () => {
     [['--shared-dir=/srv']],
     [['--socket-path=/run/s']],
     [['--socket-path=/run/s', '--fd=3', '--shared-dir=/srv']],
+    [['--socket-path=', '--shared-dir=/srv']],
     [['--fd=3', '--socket-group=kvm', '--shared-dir=/srv']],
     [[...REQUIRED, `--tag=${'x'.repeat(37)}`]],
     [[...REQUIRED, '--tag=']],
