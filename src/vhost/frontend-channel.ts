@@ -14,7 +14,7 @@ import {
 } from '../../protocol/vhost-user.ts';
 import { type Payload, U64 } from '../../protocol/vhost-user-payloads.ts';
 import type { RequestRow } from '../../protocol/vhost-user-requests.ts';
-import { ProtocolError } from '../errors.ts';
+import { ProtocolError, type ProtocolErrorCode } from '../errors.ts';
 import type { OwnedFd } from '../host/owned-fd.ts';
 import { waitReadable } from '../host/poll.ts';
 import { MessageSocket } from '../host/unix-socket.ts';
@@ -23,12 +23,28 @@ import { Connection, type Message } from './connection.ts';
 const TIMEOUT_MS = 5000;
 /** Messages an error shows. */
 const SHOWN_MESSAGES = 12;
+/** After these, which message the next answer would belong to is not known. */
+const FATAL: ReadonlySet<ProtocolErrorCode> = new Set([
+  'TIMEOUT',
+  'CLOSED',
+  'BAD_HEADER',
+  'BAD_FDS',
+  'SYSTEM',
+]);
+
+/**
+ * How a front-end behaves where it has a choice. `qemu` is QEMU to the octet, with its defects; `strict` waits until every change of memory is
+ * done and lets nothing fail in silence.
+ */
+export type FrontendMode = 'strict' | 'qemu';
 
 export interface FrontendOptions {
   /** How long an answer may take. */
   readonly timeoutMs?: number;
   /** Waits until the descriptor can be read, at most so many milliseconds; poll(2) unless the peer lives in this thread. */
   readonly wait?: (fd: number, timeoutMs: number) => void;
+  /** Default `strict`. */
+  readonly mode?: FrontendMode;
 }
 
 export class FrontendChannel implements Disposable {
@@ -36,6 +52,7 @@ export class FrontendChannel implements Disposable {
   readonly #timeoutMs: number;
   readonly #wait: (fd: number, timeoutMs: number) => void;
   readonly #recent: string[] = [];
+  #failure: ProtocolError | undefined;
 
   /** @param socket connected to a back-end; owned from here on */
   constructor(socket: OwnedFd, { timeoutMs = TIMEOUT_MS, wait = waitReadable }: FrontendOptions) {
@@ -44,14 +61,24 @@ export class FrontendChannel implements Disposable {
     this.#wait = wait;
   }
 
+  /** Why the connection was given up: every further request throws CLOSED, caused by this. */
+  get failure(): ProtocolError | undefined {
+    return this.#failure;
+  }
+
   /**
    * Sends a request that is always answered, and waits for the answer.
    *
+   * @param fds borrowed
    * @throws {ProtocolError} TIMEOUT, CLOSED; BAD_HEADER, BAD_SIZE or BAD_VALUE if the answer is not one; SYSTEM
    */
-  ask<Name extends FrontendRequestName, T, A>(row: RequestRow<Name, T, A>, value: T): A {
+  ask<Name extends FrontendRequestName, T, A>(
+    row: RequestRow<Name, T, A>,
+    value: T,
+    fds: readonly number[] = [],
+  ): A {
     if (row.reply === 'ack') throw new TypeError(`${row.name} has no answer of its own`);
-    this.send(row, value, []);
+    this.send(row, value, fds);
     return decode(row.name, row.reply, this.receive(row.name).payload);
   }
 
@@ -77,12 +104,29 @@ export class FrontendChannel implements Disposable {
     fds: readonly number[],
     needReply = false,
   ): void {
+    if (this.#failure !== undefined)
+      throw new ProtocolError('CLOSED', `${row.name}: the connection was given up`, { cause: this.#failure });
     this.#note(`> ${row.name}${needReply ? ' (needs reply)' : ''}`);
-    this.#connection.send(FrontendRequest[row.name], requestFlags(needReply), row.payload.encode(value), fds);
+    const octets = row.payload.encode(value);
+    this.#trying(() =>
+      this.#connection.send(FrontendRequest[row.name], requestFlags(needReply), octets, fds),
+    );
   }
 
   /** The answer to the request just sent. Descriptors in it are closed. */
   receive(name: FrontendRequestName): Message {
+    return this.#trying(() => this.#receive(name));
+  }
+
+  close(): void {
+    this.#connection.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #receive(name: FrontendRequestName): Message {
     const deadline = performance.now() + this.#timeoutMs;
     for (;;) {
       const message = this.#connection.receive();
@@ -103,12 +147,17 @@ export class FrontendChannel implements Disposable {
     }
   }
 
-  close(): void {
-    this.#connection.close();
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
+  /** Gives the connection up if what is tried leaves it where nobody can go on. */
+  #trying<T>(attempt: () => T): T {
+    try {
+      return attempt();
+    } catch (error) {
+      if (error instanceof ProtocolError && FATAL.has(error.code)) {
+        this.#failure = error;
+        this.close();
+      }
+      throw error;
+    }
   }
 
   #note(message: string): void {

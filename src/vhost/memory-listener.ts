@@ -1,0 +1,125 @@
+/**
+ * What a vhost back-end should have of guest memory, kept up to date by the sections that come and go.
+ *
+ * Sections are filtered and folded as QEMU does; a commit folds again only around what changed, so its cost follows the change.
+ * It sends nothing: who made the listener is told which regions go and which come.
+ */
+import { foldSections, isVhostSection, type FoldedSection } from '../memory-devices/vhost-sections.ts';
+import type { MemoryListener, MemorySection } from '../memory/listener.ts';
+import { SortedByAddress } from './frontend-sorted.ts';
+
+/** What a commit did to the regions a back-end should have. Both lists are in address order. */
+export interface RegionChange {
+  readonly gone: readonly FoldedSection[];
+  readonly come: readonly FoldedSection[];
+}
+
+export class VhostMemoryListener implements MemoryListener {
+  readonly name: string;
+  /** As every vhost device: after those who decide what memory there is. */
+  readonly priority = 10;
+  readonly #onChange: (change: RegionChange) => void;
+  readonly #sections = new SortedByAddress((section: MemorySection) => section.offsetWithinAddressSpace);
+  readonly #regions = new SortedByAddress((region: FoldedSection) => region.start);
+  /** Since the last commit: where sections were taken away (undefined) or put. */
+  readonly #touched = new Map<bigint, MemorySection | undefined>();
+
+  /** @param onChange called at the end of a commit that changed something; what it throws, the commit throws */
+  constructor(name: string, onChange: (change: RegionChange) => void) {
+    this.name = name;
+    this.#onChange = onChange;
+  }
+
+  /** What the back-end should have, in address order. */
+  get regions(): readonly FoldedSection[] {
+    return this.#regions.all;
+  }
+
+  /** The region with the byte at `address`. */
+  regionAt(address: bigint): FoldedSection | undefined {
+    const region = this.#regions.atOrBelow(address);
+    return region !== undefined && address < region.start + region.size ? region : undefined;
+  }
+
+  regionAdd(section: MemorySection): void {
+    if (isVhostSection(section)) this.#touched.set(section.offsetWithinAddressSpace, section);
+  }
+
+  regionDel(section: MemorySection): void {
+    // not by what it is now: a region that has become read-only goes as what it came as
+    const address = section.offsetWithinAddressSpace;
+    if (this.#sections.has(address)) this.#touched.set(address, undefined);
+  }
+
+  commit(): void {
+    if (this.#touched.size === 0) return;
+    const addresses = [...this.#touched.keys()].sort((a, b) => (a < b ? -1 : 1));
+    for (const [address, section] of this.#touched) {
+      if (section === undefined) this.#sections.delete(address);
+      else this.#sections.set(section);
+    }
+    const gone: FoldedSection[] = [];
+    const come: FoldedSection[] = [];
+    let settled = -1n;
+    for (const address of addresses) {
+      if (address < settled) continue;
+      settled = this.#foldAround(address, gone, come);
+    }
+    this.#touched.clear();
+    if (gone.length > 0 || come.length > 0) this.#onChange({ gone, come });
+  }
+
+  /**
+   * Folds the sections around the lowest address that changed: from the first section of the region below it, which nothing below
+   * can change, to the first region above it that begins as before.
+   *
+   * @returns where the regions are settled up to
+   */
+  #foldAround(address: bigint, gone: FoldedSection[], come: FoldedSection[]): bigint {
+    const from = Math.max(this.#regions.countBelow(address) - 1, 0);
+    const first = this.#regions.at(from);
+    const isBelow = first !== undefined && first.start < address;
+    const start = isBelow ? first.start : address;
+    let to = isBelow ? from + 1 : from;
+    for (;;) {
+      to = this.#firstUntouched(to);
+      const next = this.#regions.at(to);
+      const end = next?.start ?? 1n << 64n;
+      const sections = this.#sections.between(start, end);
+      const folded = foldSections(next === undefined ? sections : [...sections, next.section]);
+      if (next !== undefined && folded.pop()?.section !== next.section) {
+        to += 1; // it now continues the region below it
+        continue;
+      }
+      const before = this.#regions.replace(from, to, folded);
+      gone.push(...missing(before, folded));
+      come.push(...missing(folded, before));
+      return end;
+    }
+  }
+
+  /** The first region from `index` on whose first section is the one it was. */
+  #firstUntouched(index: number): number {
+    let at = index;
+    for (let region = this.#regions.at(at); region !== undefined; region = this.#regions.at(at)) {
+      if (!this.#touched.has(region.start)) break;
+      at += 1;
+    }
+    return at;
+  }
+}
+
+/** The regions of one list that the other does not have. */
+function missing(regions: readonly FoldedSection[], others: readonly FoldedSection[]): FoldedSection[] {
+  const byStart = new Map(others.map((region) => [region.start, region]));
+  return regions.filter((region) => {
+    const other = byStart.get(region.start);
+    return other === undefined || !isSame(region, other);
+  });
+}
+
+const isSame = (a: FoldedSection, b: FoldedSection): boolean =>
+  a.start === b.start &&
+  a.size === b.size &&
+  a.offset === b.offset &&
+  a.section.region.block === b.section.region.block;

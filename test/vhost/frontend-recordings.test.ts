@@ -1,0 +1,30 @@
+/** The front-end against recorded sessions of QEMU: the same inputs give the same messages. */
+import { basename, dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { expect, test } from 'vitest';
+import { findRecordings } from '../oracle/frontend-recording.ts';
+import { replay } from '../oracle/frontend-replay.ts';
+
+const fixtures = fileURLToPath(new URL('../../fixtures/vhost-user', import.meta.url));
+const recordings = findRecordings([fixtures]).map((path): [string, string] => [
+  `${basename(dirname(path))}/${basename(path)}`,
+  path,
+]);
+
+/** How far a recording goes in which QEMU or the back-end dies, and who. */
+const CUT = new Map([
+  ['captures/boot-private-ram', [26, 'the back-end dies']],
+  ['captures/mq-rust-refused', [14, 'the back-end dies']],
+  ['captures/stopped-dimm-gone', [41, 'QEMU dies here; we send REM_MEM_REG, QEMU nothing more']],
+  ['captures-10.0.13/stopped-dimm-gone', [41, 'QEMU dies here; we send REM_MEM_REG, QEMU nothing more']],
+]);
+
+test('there are recordings of both versions', () => {
+  expect(recordings.length).toBe(36);
+});
+
+test.each(recordings)('%s: the front-end sends what QEMU sent', (name, path) => {
+  const { difference, messages, cut } = replay(path);
+  expect(difference).toBeUndefined();
+  expect(cut === undefined ? undefined : [messages, cut]).toEqual(CUT.get(name));
+});
