@@ -104,7 +104,9 @@ export class DeviceMemory {
       );
     }
     const memslots = this.#checkAddable(device, region);
-    device.setAddress(this.#findAddress(device, region));
+    const address = this.#findAddress(device, region);
+    device.assertRealizable?.();
+    device.setAddress(address);
     this.#placed.set(device, { region, memslots });
   }
 

@@ -50,6 +50,9 @@ export interface MemoryDevice {
   /** The first question of a pre-plug: whether the device has all it needs from others. @throws {MemoryDeviceError} */
   assertPluggable?(): void;
 
+  /** The last question of a pre-plug, when a place was found: whether its properties fit together. @throws {MemoryDeviceError} */
+  assertRealizable?(): void;
+
   /** Called once by a pre-plug that succeeds, with the place that was found, and before the region is mapped. */
   setAddress(address: bigint): void;
 

@@ -29,7 +29,7 @@ export interface VirtioMemOptions {
   readonly isBusy?: () => boolean;
 }
 
-/** The properties with their defaults, found possible. Sizes are bytes. */
+/** The properties with their defaults. Sizes are bytes. */
 export interface VirtioMemProperties {
   readonly regionSize: number;
   readonly blockSize: number;
@@ -41,7 +41,7 @@ export const VIRTIO_MEM_MIN_BLOCK_SIZE = MiB;
 /** Default block size: what transparent huge pages of x86 and arm64 with 4 KiB pages have. */
 const DEFAULT_BLOCK_SIZE = 2 * MiB;
 
-/** @throws {MemoryDeviceError} BAD_PROPERTY, SIZE */
+/** Each property by itself. @throws {MemoryDeviceError} BAD_PROPERTY, SIZE */
 export function checkedProperties(options: VirtioMemOptions): VirtioMemProperties {
   const { backend, dynamicMemslots = false, unpluggedInaccessible = true } = options;
   const { pageSize } = backend.block;
@@ -54,15 +54,20 @@ export function checkedProperties(options: VirtioMemOptions): VirtioMemPropertie
   if (!isPowerOfTwo(blockSize)) throw bad(`'block-size' property has to be a power of two`);
   if (blockSize < pageSize)
     throw bad(`'block-size' property has to be at least the page size (${hex(pageSize)})`);
-  if (!Number.isSafeInteger(regionSize) || regionSize === 0 || regionSize % blockSize !== 0) {
+  if (!Number.isSafeInteger(regionSize)) throw new MemoryDeviceError('SIZE', 'memory of 2^53 bytes or more');
+  return { regionSize, blockSize, requestedSize: options.requestedSize ?? 0 };
+}
+
+/** What QEMU checks only when the device has its place. @throws {MemoryDeviceError} BAD_PROPERTY, SIZE */
+export function assertSizes(properties: VirtioMemProperties): void {
+  const { regionSize, blockSize, requestedSize } = properties;
+  assertRequestedSize(requestedSize, properties);
+  if (regionSize === 0 || regionSize % blockSize !== 0) {
     throw new MemoryDeviceError(
       'SIZE',
-      `'memdev' property size has to be multiples of 'block-size' (${hex(blockSize)})`,
+      `'memdev' property memdev size has to be multiples of'block-size' (${hex(blockSize)})`,
     );
   }
-  const { requestedSize = 0 } = options;
-  assertRequestedSize(requestedSize, { regionSize, blockSize });
-  return { regionSize, blockSize, requestedSize };
 }
 
 /** @throws {MemoryDeviceError} BAD_PROPERTY */

@@ -24,7 +24,12 @@ import { BlockSource } from './discard-source.ts';
 import { DynamicMemslots, layoutOf } from './dynamic-memslots.ts';
 import type { MemoryDevice, MemoryDeviceDescription } from './memory-device.ts';
 import type { RamBackend } from './ram-backend.ts';
-import { assertRequestedSize, checkedProperties, type VirtioMemOptions } from './virtio-mem-options.ts';
+import {
+  assertRequestedSize,
+  assertSizes,
+  checkedProperties,
+  type VirtioMemOptions,
+} from './virtio-mem-options.ts';
 
 /** How much more than the requested size the guest may use addresses of, so that it finds aligned places. */
 export const VIRTIO_MEM_USABLE_EXTENT = 256 * MiB;
@@ -79,7 +84,7 @@ export class VirtioMem implements MemoryDevice {
     this.isUnpluggedInaccessible = options.unpluggedInaccessible ?? true;
     this.#address = Number(options.address ?? 0n);
     this.#requestedSize = requestedSize;
-    this.#plugged = new BlockBitmap(regionSize / blockSize);
+    this.#plugged = new BlockBitmap(Math.floor(regionSize / blockSize));
     this.#source = new BlockSource(this.#plugged, blockSize);
     this.discardManager = new DiscardManager(this.#source);
     this.#region = this.hasDynamicMemslots
@@ -114,6 +119,10 @@ export class VirtioMem implements MemoryDevice {
   }
 
   // The memory device.
+
+  assertRealizable(): void {
+    assertSizes(this);
+  }
 
   setAddress(address: bigint): void {
     this.#address = Number(address);

@@ -161,10 +161,10 @@ describe('properties', () => {
       'BAD_PROPERTY',
     ],
   ])('%s is refused', (_, options, code) => {
-    const machine = pc(GiB);
+    const machine = pc(8 * GiB);
     const memory = backend(machine, GiB);
-    expect(codeOf(() => new VirtioMem({ backend: memory, ...options }))).toBe(code);
-    expect(codeOf(() => new VirtioMem({ backend: memory }))).toBeUndefined();
+    expect(codeOf(() => machine.devices.add(new VirtioMem({ backend: memory, ...options })))).toBe(code);
+    expect(machine.devices.describe()).toEqual([]);
   });
 
   test('memory of another device is refused, until that is gone', () => {
