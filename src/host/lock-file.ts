@@ -1,6 +1,6 @@
 /** A file that says that a process is at work: locked as long as it lives, whatever way it ends. */
 import { errnoName } from '../../protocol/errno.ts';
-import { closeSync, ftruncateSync, openSync, unlinkSync, writeSync } from 'node:fs';
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, unlinkSync, writeSync } from 'node:fs';
 import { bind, errno } from './libc.ts';
 
 const flock = bind('flock', 'int', ['int', 'int']);
@@ -8,6 +8,9 @@ const flock = bind('flock', 'int', ['int', 'int']);
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 const EWOULDBLOCK = 11;
+
+/** Not through a link: what is locked is emptied. */
+const OPEN_FLAGS = constants.O_CREAT | constants.O_WRONLY | constants.O_APPEND | constants.O_NOFOLLOW;
 
 /** Holds the lock of a file with our process id in it, and removes the file when it is closed. */
 export class LockFile implements Disposable {
@@ -24,14 +27,13 @@ export class LockFile implements Disposable {
    * @throws the system error of opening or locking the file
    */
   static take(path: string): LockFile | undefined {
-    const fd = openSync(path, 'a', 0o600);
-    const result = flock(fd, LOCK_EX | LOCK_NB);
-    if (result < 0) {
-      const error = errno();
+    let fd = openLocked(path);
+    // Its owner removed it after we opened it: who comes next locks another file of that name.
+    while (fd >= 0 && fstatSync(fd).nlink === 0) {
       closeSync(fd);
-      if (error === EWOULDBLOCK) return undefined;
-      throw new Error(`flock ${path}: ${errnoName(error)}`);
+      fd = openLocked(path);
     }
+    if (fd < 0) return undefined;
     ftruncateSync(fd);
     writeSync(fd, `${process.pid}\n`);
     return new LockFile(path, fd);
@@ -52,4 +54,15 @@ export class LockFile implements Disposable {
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+/** @returns −1 if another process holds the lock */
+function openLocked(path: string): number {
+  const fd = openSync(path, OPEN_FLAGS, 0o600);
+  const result = flock(fd, LOCK_EX | LOCK_NB);
+  if (result >= 0) return fd;
+  const error = errno();
+  closeSync(fd);
+  if (error === EWOULDBLOCK) return -1;
+  throw new Error(`flock ${path}: ${errnoName(error)}`);
 }

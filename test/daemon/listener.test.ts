@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -50,6 +50,14 @@ describe('a socket path', () => {
     expect(() => bind()).toThrow(expect.objectContaining({ code: 'SYSTEM' }));
     expect(readFileSync(socketPath(), 'utf8')).toBe('precious');
     expect(existsSync(`${socketPath()}.pid`)).toBe(false);
+  });
+
+  test('whose lock file is a link is refused, and what it leads to stays', () => {
+    const target = join(directory, 'target');
+    writeFileSync(target, 'precious');
+    symlinkSync(target, `${socketPath()}.pid`);
+    expect(() => bind()).toThrow(expect.objectContaining({ code: 'SYSTEM' }));
+    expect(readFileSync(target, 'utf8')).toBe('precious');
   });
 
   test('too long for a socket address is refused', () => {
