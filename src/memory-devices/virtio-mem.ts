@@ -1,11 +1,7 @@
 /**
  * A virtio-mem device: memory the guest plugs and unplugs in blocks, towards the size it is asked for.
  *
- * It is a memory device whose region is all of its backend, or a container of memslots that are mapped as far as blocks in them are
- * plugged. Where nothing is plugged, the RAM is discarded; the discard manager of the backend's region tells who must know.
- *
- *     plug      preallocate → map memslots → tell listeners → mark plugged       any refusal undoes what came before: BUSY
- *     unplug    discard → tell listeners → mark unplugged → unmap memslots
+ * Here are its properties and the rules of its requests; what a granted request does is in `PluggableBlocks`.
  */
 import { maskOf } from '../../protocol/bits.ts';
 import {
@@ -16,13 +12,12 @@ import {
 } from '../../protocol/virtio-mem.ts';
 import { MemoryDeviceError } from '../errors.ts';
 import type { MemoryRegion } from '../memory/region.ts';
-import { GiB, MiB } from '../units.ts';
-import { BlockBitmap } from './block-bitmap.ts';
-import { DiscardManager } from './discard-manager.ts';
+import { MiB } from '../units.ts';
+import type { DiscardManager } from './discard-manager.ts';
 import type { Release } from './discard-policy.ts';
-import { BlockSource } from './discard-source.ts';
-import { DynamicMemslots, layoutOf } from './dynamic-memslots.ts';
+import type { DynamicMemslots } from './dynamic-memslots.ts';
 import type { MemoryDevice, MemoryDeviceDescription } from './memory-device.ts';
+import { PluggableBlocks } from './pluggable-blocks.ts';
 import type { RamBackend } from './ram-backend.ts';
 import {
   assertRequestedSize,
@@ -33,10 +28,8 @@ import {
 
 /** How much more than the requested size the guest may use addresses of, so that it finds aligned places. */
 export const VIRTIO_MEM_USABLE_EXTENT = 256 * MiB;
-/** Memslots are not smaller than this. */
-const MIN_MEMSLOT_SIZE = GiB;
-
 const { ACK, NACK, BUSY, ERROR } = VirtioMemResponseType;
+const { PLUGGED, UNPLUGGED } = VirtioMemState;
 
 export class VirtioMem implements MemoryDevice {
   readonly id: string | undefined;
@@ -46,24 +39,16 @@ export class VirtioMem implements MemoryDevice {
   readonly regionSize: number;
   readonly hasDynamicMemslots: boolean;
   readonly isUnpluggedInaccessible: boolean;
-  /** Who listens to what is plugged. */
-  readonly discardManager: DiscardManager;
   /** The driver must read the configuration again. */
   onConfigChange: (() => void) | undefined;
   /** The guest has another size now, in bytes. */
   onSizeChange: ((size: number) => void) | undefined;
 
   readonly #options: VirtioMemOptions;
-  readonly #plugged: BlockBitmap;
-  readonly #source: BlockSource;
-  /** What is mapped: the backend's region, or the container of the memslots. */
-  readonly #region: MemoryRegion;
-  /** Blocks plugged in each memslot; undefined before the decision and without dynamic memslots. */
-  #memslots: { readonly table: DynamicMemslots; readonly pluggedBlocks: Uint32Array } | undefined;
+  readonly #blocks: PluggableBlocks;
   #address: number;
   #requestedSize: number;
   #usableSize = 0;
-  #pluggedSize = 0;
   #isPlugged = false;
   #release: Release | undefined;
 
@@ -84,16 +69,12 @@ export class VirtioMem implements MemoryDevice {
     this.isUnpluggedInaccessible = options.unpluggedInaccessible ?? true;
     this.#address = Number(options.address ?? 0n);
     this.#requestedSize = requestedSize;
-    this.#plugged = new BlockBitmap(Math.floor(regionSize / blockSize));
-    this.#source = new BlockSource(this.#plugged, blockSize);
-    this.discardManager = new DiscardManager(this.#source);
-    this.#region = this.hasDynamicMemslots
-      ? backend.region.topology.createRegion({
-          name: 'virtio-mem',
-          kind: 'container',
-          size: backend.region.size,
-        })
-      : backend.region;
+    this.#blocks = new PluggableBlocks({
+      backend,
+      blockSize,
+      isDynamic: this.hasDynamicMemslots,
+      preallocates: options.preallocate ?? false,
+    });
     backend.region.setDiscardManager(this.discardManager);
     this.#resizeUsable(requestedSize, true);
   }
@@ -111,11 +92,15 @@ export class VirtioMem implements MemoryDevice {
   }
   /** Bytes the guest has. */
   get size(): number {
-    return this.#pluggedSize;
+    return this.#blocks.plugged * this.blockSize;
+  }
+  /** Who listens to what is plugged. */
+  get discardManager(): DiscardManager {
+    return this.#blocks.discardManager;
   }
   /** How the backend is cut into memslots; undefined before the decision and without dynamic memslots. */
   get dynamicMemslots(): DynamicMemslots | undefined {
-    return this.#memslots?.table;
+    return this.#blocks.memslots;
   }
 
   // The memory device.
@@ -129,24 +114,19 @@ export class VirtioMem implements MemoryDevice {
   }
 
   pluggedSize(): bigint {
-    return BigInt(this.#pluggedSize);
+    return BigInt(this.size);
   }
 
   region(): MemoryRegion {
-    return this.#region;
+    return this.#blocks.region;
   }
 
   decideMemslots(limit: number): void {
-    if (!this.hasDynamicMemslots || this.#isPlugged) return;
-    const layout = layoutOf(this.regionSize, limit, { alignment: this.blockSize, minSize: MIN_MEMSLOT_SIZE });
-    this.#memslots = {
-      table: new DynamicMemslots(this.#region, this.backend.region, layout),
-      pluggedBlocks: new Uint32Array(layout.memslots),
-    };
+    if (this.hasDynamicMemslots && !this.#isPlugged) this.#blocks.decideMemslots(limit);
   }
 
   memslots(): number {
-    return this.#memslots?.table.layout.memslots ?? 1;
+    return this.#blocks.memslots?.layout.memslots ?? 1;
   }
 
   minAlignment(): bigint {
@@ -159,7 +139,7 @@ export class VirtioMem implements MemoryDevice {
       id: this.id,
       memaddr: this.address,
       requestedSize: BigInt(this.#requestedSize),
-      size: BigInt(this.#pluggedSize),
+      size: BigInt(this.size),
       maxSize: BigInt(this.regionSize),
       blockSize: BigInt(this.blockSize),
       node: this.node,
@@ -174,7 +154,7 @@ export class VirtioMem implements MemoryDevice {
   assertUnpluggable(): void {
     if (!this.isUnpluggedInaccessible)
       throw stillInUse(`virtio-mem device cannot get unplugged while 'unplugged-inaccessible' != 'on'`);
-    if (this.#pluggedSize > 0)
+    if (this.size > 0)
       throw stillInUse('virtio-mem device cannot get unplugged while some of its memory is still plugged');
     if (this.#requestedSize > 0)
       throw stillInUse(`virtio-mem device cannot get unplugged while 'requested-size' != '0'`);
@@ -235,7 +215,7 @@ export class VirtioMem implements MemoryDevice {
       addr: this.address,
       regionSize: BigInt(this.regionSize),
       usableRegionSize: BigInt(this.#usableSize),
-      pluggedSize: BigInt(this.#pluggedSize),
+      pluggedSize: BigInt(this.size),
       requestedSize: BigInt(this.#requestedSize),
     };
   }
@@ -244,42 +224,29 @@ export class VirtioMem implements MemoryDevice {
   plug(address: number, blocks: number): number {
     const size = blocks * this.blockSize;
     if (!this.#isUsable(address, size)) return ERROR;
-    if (this.#pluggedSize + size > this.#requestedSize) return NACK;
-    const offset = address - this.#address;
-    const first = offset / this.blockSize;
-    if (!this.#plugged.isAllClear(first, blocks)) return ERROR;
-    if (this.#isBusy() || !this.#populate(offset, size)) return BUSY;
-    this.#plugged.set(first, blocks);
-    this.#countInMemslots(first, blocks, 1);
-    this.#resized(this.#pluggedSize + size);
+    if (this.size + size > this.#requestedSize) return NACK;
+    const first = this.#blockAt(address);
+    if (this.#blocks.stateOf(first, blocks) !== UNPLUGGED) return ERROR;
+    if (this.#isBusy() || !this.#blocks.plug(first, blocks)) return BUSY;
+    this.onSizeChange?.(this.size);
     return ACK;
   }
 
   /** @param address guest physical @returns VirtioMemResponseType */
   unplug(address: number, blocks: number): number {
-    const size = blocks * this.blockSize;
-    if (!this.#isUsable(address, size)) return ERROR;
-    const offset = address - this.#address;
-    const first = offset / this.blockSize;
-    if (!this.#plugged.isAllSet(first, blocks)) return ERROR;
-    if (this.#isBusy() || !this.#discard(offset, size)) return BUSY;
-    this.discardManager.notifyDiscard(this.#source, offset, offset + size);
-    this.#plugged.clear(first, blocks);
-    this.#countInMemslots(first, blocks, -1);
-    this.#deactivate(offset, size);
-    this.#resized(this.#pluggedSize - size);
+    if (!this.#isUsable(address, blocks * this.blockSize)) return ERROR;
+    const first = this.#blockAt(address);
+    if (this.#blocks.stateOf(first, blocks) !== PLUGGED) return ERROR;
+    if (this.#isBusy() || !this.#blocks.unplug(first, blocks)) return BUSY;
+    this.onSizeChange?.(this.size);
     return ACK;
   }
 
   /** @returns VirtioMemResponseType */
   unplugAll(): number {
-    if (this.#pluggedSize > 0) {
-      if (this.#isBusy() || !this.#discard(0, this.regionSize)) return BUSY;
-      this.discardManager.notifyDiscardAll();
-      this.#plugged.clear(0, this.#plugged.blocks);
-      this.#memslots?.pluggedBlocks.fill(0);
-      this.#resized(0);
-      this.#deactivate(0, this.regionSize);
+    if (this.size > 0) {
+      if (this.#isBusy() || !this.#blocks.unplugAll()) return BUSY;
+      this.onSizeChange?.(0);
     }
     this.#resizeUsable(this.#requestedSize, true);
     return ACK;
@@ -287,10 +254,13 @@ export class VirtioMem implements MemoryDevice {
 
   /** @param address guest physical @returns VirtioMemState, or −1 for a range that is answered ERROR */
   stateOf(address: number, blocks: number): number {
-    if (!this.#isUsable(address, blocks * this.blockSize)) return -1;
-    const first = (address - this.#address) / this.blockSize;
-    if (this.#plugged.isAllSet(first, blocks)) return VirtioMemState.PLUGGED;
-    return this.#plugged.isAllClear(first, blocks) ? VirtioMemState.UNPLUGGED : VirtioMemState.MIXED;
+    return this.#isUsable(address, blocks * this.blockSize)
+      ? this.#blocks.stateOf(this.#blockAt(address), blocks)
+      : -1;
+  }
+
+  #blockAt(address: number): number {
+    return (address - this.#address) / this.blockSize;
   }
 
   #isUsable(address: number, size: number): boolean {
@@ -304,48 +274,6 @@ export class VirtioMem implements MemoryDevice {
 
   #isBusy(): boolean {
     return this.#options.isBusy?.() === true;
-  }
-
-  #discard(offset: number, size: number): boolean {
-    return (this.backend.memory.discard?.(offset, size) ?? 0) >= 0;
-  }
-
-  /** Everything that must have happened before blocks are marked plugged; undone if it fails. */
-  #populate(offset: number, size: number): boolean {
-    const { memory } = this.backend;
-    let isPopulated = this.#options.preallocate !== true || (memory.preallocate?.(offset, size) ?? 0) >= 0;
-    if (isPopulated) {
-      // Listeners that find the memslot register, and hear of what is plugged already; the notification tells the rest.
-      this.#memslots?.table.activate(offset, size);
-      isPopulated = this.discardManager.notifyPopulate(this.#source, offset, offset + size) === 0;
-      if (!isPopulated) this.#deactivate(offset, size);
-    }
-    if (!isPopulated) this.#discard(offset, size); // what preallocation or a listener touched
-    return isPopulated;
-  }
-
-  #deactivate(offset: number, size: number): void {
-    if (this.#memslots === undefined) return;
-    const { table, pluggedBlocks } = this.#memslots;
-    table.deactivate(offset, size, (slot) => pluggedBlocks[slot]! > 0);
-  }
-
-  #countInMemslots(first: number, blocks: number, by: 1 | -1): void {
-    if (this.#memslots === undefined) return;
-    const { table, pluggedBlocks } = this.#memslots;
-    const perMemslot = table.layout.memslotSize / this.blockSize;
-    let block = first;
-    while (block < first + blocks) {
-      const slot = Math.floor(block / perMemslot);
-      const stop = Math.min(first + blocks, (slot + 1) * perMemslot);
-      pluggedBlocks[slot]! += by * (stop - block);
-      block = stop;
-    }
-  }
-
-  #resized(size: number): void {
-    this.#pluggedSize = size;
-    this.onSizeChange?.(size);
   }
 
   #resizeUsable(requestedSize: number, canShrink: boolean): void {

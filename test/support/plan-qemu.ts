@@ -85,28 +85,26 @@ function refusalIn(log: string): QemuAnswer {
 
 function argumentsFor({ ram, maxmem, dimmSlots, devices }: PlanConfig, directory: string): string[] {
   const [size = 0n] = ram;
-  const limits = `${maxmem === undefined ? '' : `,maxmem=${maxmem}B`}${dimmSlots === 0 ? '' : `,slots=${dimmSlots}`}`;
-  return [
-    ...[
-      '-M',
-      'q35,accel=tcg,memory-backend=ram,nvdimm=on',
-      '-m',
-      `size=${size}B${maxmem === undefined ? '' : limits}`,
-    ],
-    ...['-object', `memory-backend-memfd,id=ram,size=${size},share=on,reserve=off`],
-    ...['-S', '-nodefaults', '-display', 'none', '-no-user-config'],
-    ...['-qmp', `unix:${join(directory, 'qmp.sock')},server=on,wait=off`],
-    ...devices.flatMap((device) => argumentsOf(device, directory)),
-  ];
+  const limits =
+    maxmem === undefined ? '' : `,maxmem=${maxmem}B${dimmSlots === 0 ? '' : `,slots=${dimmSlots}`}`;
+  const options: Readonly<Record<string, string>> = {
+    M: 'q35,accel=tcg,memory-backend=ram,nvdimm=on',
+    m: `size=${size}B${limits}`,
+    object: `memory-backend-memfd,id=ram,size=${size},share=on,reserve=off`,
+    display: 'none',
+    qmp: `unix:${join(directory, 'qmp.sock')},server=on,wait=off`,
+  };
+  const flags = ['-S', '-nodefaults', '-no-user-config'];
+  const machine = Object.entries(options).flatMap(([name, value]) => [`-${name}`, value]);
+  return [...flags, ...machine, ...devices.flatMap((device) => argumentsOf(device, directory))];
 }
 
+/** A device, after what it is made of. */
 function argumentsOf(device: PlannedDevice, directory: string): string[] {
   const { id } = device;
   if (device.driver === 'vhost-user-fs') {
-    return [
-      ...['-chardev', `socket,id=${id}-socket,path=${join(directory, `${id}.sock`)}`],
-      ...['-device', `vhost-user-fs-pci,id=${id},chardev=${id}-socket,tag=${id}`],
-    ];
+    const socket = `socket,id=${id}-socket,path=${join(directory, `${id}.sock`)}`;
+    return ['-chardev', socket, '-device', `vhost-user-fs-pci,id=${id},chardev=${id}-socket,tag=${id}`];
   }
   const memory = `memory-backend-memfd,id=${id}-memory,size=${device.size},share=on,reserve=off`;
   return ['-object', memory, '-device', memoryDevice(device)];
