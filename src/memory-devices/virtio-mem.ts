@@ -265,6 +265,7 @@ export class VirtioMem implements MemoryDevice {
 
   #isUsable(address: number, size: number): boolean {
     return (
+      this.#isPlugged &&
       size > 0 &&
       address % this.blockSize === 0 &&
       address >= this.#address &&

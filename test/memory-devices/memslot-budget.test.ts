@@ -63,7 +63,9 @@ describe('the budget', () => {
     machine.connect('fs', 64);
     addVirtioMem(machine, 60 * GiB);
     let fit = 0;
-    while (codeOf(() => addDimm(machine)) === undefined) fit += 1;
+    let code: string | undefined;
+    while ((code = codeOf(() => addDimm(machine))) === undefined) fit += 1;
+    expect(code).toBe('VHOST_SLOTS');
     expect(fit).toBe(62); // 64 − 1 for RAM − 1 reserved
   });
 

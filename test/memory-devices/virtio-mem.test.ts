@@ -76,6 +76,18 @@ describe('a request', () => {
     expect(device.size).toBe(BLOCK);
   });
 
+  test('to a device that is not plugged is an error, and maps nothing', () => {
+    const machine = pc(GiB);
+    const device = new VirtioMem({
+      backend: backend(machine, GiB),
+      dynamicMemslots: true,
+      requestedSize: GiB,
+    });
+    expect([device.plug(0, 1), device.unplug(0, 1), device.stateOf(0, 1)]).toEqual([ERROR, ERROR, -1]);
+    expect(device.unplugAll()).toBe(ACK);
+    expect(device.size).toBe(0);
+  });
+
   test('asks for the state of blocks', () => {
     const { device } = make(GiB);
     device.plug(WINDOW, 1);
@@ -126,6 +138,15 @@ describe('a request', () => {
 });
 
 describe('the usable size', () => {
+  test('leaves what is plugged usable when less is requested', () => {
+    const { device } = make(GiB);
+    device.plug(WINDOW, 256);
+    device.setRequestedSize(BLOCK);
+    expect([device.size, device.usableSize]).toEqual([512 * MiB, GiB]);
+    expect(device.plug(WINDOW + 512 * MiB, 1)).toBe(NACK);
+    expect(device.unplug(WINDOW + BLOCK, 255)).toBe(ACK);
+  });
+
   test('is 256 MiB more than requested, and grows at once but shrinks only when all is unplugged', () => {
     const { device } = make(GiB, { requestedSize: 0 });
     expect(device.usableSize).toBe(0);
@@ -478,12 +499,13 @@ test('1 TiB in 2 MiB blocks and 256 memslots: plugging all and unplugging all ta
   const device = new VirtioMem({ backend: backend(machine, TIB), dynamicMemslots: true, requestedSize: TIB });
   machine.devices.add(device);
   expect(device.memslots()).toBe(256);
-  const begin = performance.now();
+  const begin = process.cpuUsage(); // not the time of other tests that run beside this one
   const step = 64 * BLOCK; // what Linux asks for at once: a memory block of 128 MiB
   for (let at = 0; at < TIB; at += step) expect(device.plug(WINDOW + at, 64)).toBe(ACK);
   expect(device.dynamicMemslots!.mapped).toBe(256);
   for (let at = TIB - step; at >= 0; at -= step) expect(device.unplug(WINDOW + at, 64)).toBe(ACK);
-  expect(performance.now() - begin).toBeLessThan(1000);
+  const { user, system } = process.cpuUsage(begin);
+  expect((user + system) / 1000).toBeLessThan(1000);
   expect(device.dynamicMemslots!.mapped).toBe(0);
   const heap = process.memoryUsage().heapUsed + process.memoryUsage().arrayBuffers - heapBefore;
   expect(heap).toBeLessThan(32 * MiB);

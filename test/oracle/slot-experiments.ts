@@ -384,7 +384,7 @@ function plugInTurn(rows: readonly Row[]): Outcome[] {
   const first = rows[0]!;
   const modules = rows.filter(({ device }) => device!.startsWith('d')).length;
   const made = machine({
-    space: spaceOf(rows),
+    space: spaceOf(rows, modules),
     dimmSlots: modules,
     ...(first.ram === undefined ? {} : { ram: [BigInt(bytesOf(first.ram))] }),
   });
@@ -413,10 +413,12 @@ function plugInTurn(rows: readonly Row[]): Outcome[] {
 }
 
 /** maxmem − RAM of an experiment: a refusal names it, or the name of the experiment does ("100G of 400G"), or all devices just fit. */
-function spaceOf(rows: readonly Row[]): number {
+function spaceOf(rows: readonly Row[], modules: number): number {
   for (const { error } of rows) {
     const total = /total space for memory devices (0x[0-9a-f]+)/.exec(error ?? '')?.[1];
     if (total !== undefined) return Number(total);
+    const window = /usable range for memory devices \[0x[0-9a-f]+:(0x[0-9a-f]+)\]/.exec(error ?? '')?.[1];
+    if (window !== undefined) return Number(window) - modules * GIB;
   }
   const named = / of ([\d.]+[MG])/.exec(rows[0]!.case ?? '')?.[1];
   return named === undefined ? rows.reduce((sum, { size }) => sum + size!, 0) : bytesOf(named);
