@@ -9,6 +9,7 @@ import { errnoName } from '../../protocol/errno.ts';
 import { readFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { Worker } from 'node:worker_threads';
+import type { Logger } from 'pino';
 import { ConfigError } from '../errors.ts';
 import { createEventfd, signalEventfd } from '../host/eventfd.ts';
 import { setOpenFilesLimit } from '../host/limits.ts';
@@ -37,14 +38,7 @@ const STOP_SIGNALS = ['SIGTERM', 'SIGINT'] as const;
 export async function runDaemon(options: DaemonOptions): Promise<number> {
   const log = createLogger(options.logLevel);
   limitOpenFiles(options.openFilesLimit);
-  using listener = Listener.open(options.listen);
   using stop = new OwnedFd(createEventfd());
-  const setup: DeviceThreadSetup = { options, listenFd: listener.fd, stopFd: stop.fd };
-  const thread = new Worker(new URL('./device-thread.js', import.meta.url), {
-    workerData: setup,
-    resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MIB },
-  });
-
   let stoppingSince: number | undefined;
   const onSignal = (signal: NodeJS.Signals): void => {
     stoppingSince ??= performance.now();
@@ -54,12 +48,23 @@ export async function runDaemon(options: DaemonOptions): Promise<number> {
     if (performance.now() - stoppingSince > PATIENCE_MS) process.kill(process.pid, 'SIGKILL');
     signalEventfd(stop.fd);
   };
+  // Before there is a path to leave behind.
   for (const signal of STOP_SIGNALS) process.on(signal, onSignal);
   try {
-    return await ended(thread, (error) => log.fatal({ err: error }, 'device_thread_failed'));
+    return await serve(options, log, stop.fd);
   } finally {
     for (const signal of STOP_SIGNALS) process.off(signal, onSignal);
   }
+}
+
+async function serve(options: DaemonOptions, log: Logger, stopFd: number): Promise<number> {
+  using listener = Listener.open(options.listen);
+  const setup: DeviceThreadSetup = { options, listenFd: listener.fd, stopFd };
+  const thread = new Worker(new URL('./device-thread.js', import.meta.url), {
+    workerData: setup,
+    resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MIB },
+  });
+  return await ended(thread, (error) => log.fatal({ err: error }, 'device_thread_failed'));
 }
 
 /**

@@ -84,6 +84,15 @@ describe('the daemon', () => {
     expect(await ended).toBe(0);
   });
 
+  test('ends cleanly on a signal that comes as soon as it listens', async () => {
+    const { child, ended } = start([`--socket-path=${socketPath}`]);
+    const end = Date.now() + 10_000;
+    while (!existsSync(socketPath) && Date.now() < end);
+    child.kill('SIGTERM');
+    expect(await ended).toBe(0);
+    expect(existsSync(socketPath)).toBe(false);
+  });
+
   test('takes signals that come together for one', async () => {
     const { child, ended } = start([`--socket-path=${socketPath}`]);
     await listening();
