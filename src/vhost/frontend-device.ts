@@ -25,6 +25,9 @@ import { negotiate } from './frontend-negotiation.ts';
 import { FrontendVring, type SharedQueue, type VringNotifiers } from './frontend-vring.ts';
 import { type RegionChange, VhostMemoryListener } from './memory-listener.ts';
 
+/** Bits that are between front-end and back-end, whatever a driver says. */
+const TRANSPORT_FEATURES = maskOf(VHOST_F_LOG_ALL, VHOST_USER_F_PROTOCOL_FEATURES);
+
 export interface DeviceFrontendOptions {
   readonly name: string;
   /** Per queue; how many there are is how many queues the device has. */
@@ -126,7 +129,8 @@ export class DeviceFrontend implements Disposable {
     if (this.#isStarted) throw new ProtocolError('BAD_STATE', `${this.name}: started already`);
     if (queues.length !== this.#vrings.length)
       throw new RangeError(`${queues.length} queues, the device has ${this.#vrings.length}`);
-    this.#accepted = (features & this.#features) | (this.#features & maskOf(VHOST_USER_F_PROTOCOL_FEATURES));
+    this.#accepted =
+      this.#features & ((features & ~TRANSPORT_FEATURES) | maskOf(VHOST_USER_F_PROTOCOL_FEATURES));
     const pairs = queues.map((queue, index) => ({ queue, vring: this.#vrings[index]! }));
     let begun = 0;
     try {
