@@ -1,10 +1,13 @@
 #!/usr/bin/env node
 /** `vhost-user`: the toolkit's commands. One file each; this one only knows their names. */
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { runDecode } from './decode.ts';
 import { runDemo } from './demo.ts';
 import { MTREE_FORMATS, type MtreeFormat, runMtree } from './mtree.ts';
 import { PLAN_FORMATS, type PlanFormat, runPlan } from './plan.ts';
+import { runReplay } from './replay.ts';
 import { reportAndExit } from './report.ts';
+import { runTap } from './tap.ts';
 import { VERSION } from './version.ts';
 
 const program = new Command('vhost-user')
@@ -48,6 +51,52 @@ program
     process.exitCode = await runPlan({ file, ...options });
   });
 
+program
+  .command('tap')
+  .description('stand between a front-end and a back-end, pass everything on, and write what was said')
+  .requiredOption('--listen <path>', 'where the front-end connects')
+  .requiredOption('--connect <path>', 'where the back-end listens')
+  .option('--jsonl <file>', 'write a recording, which decode and replay read')
+  .option('--text', 'write text to standard output; the default without --jsonl')
+  .option('--label <name>', 'mark the messages of the recording')
+  .option('--once', 'end with the first connection')
+  .action(async (options: Parameters<typeof runTap>[0]) => {
+    process.exitCode = await runTap(options);
+  });
+
+program
+  .command('decode')
+  .description('recorded conversations as text: messages, replies, memory table, rings, and what was wrong')
+  .argument('<file...>', 'recordings, JSON Lines, perhaps compressed by gzip')
+  .option('--json', 'one JSON object a message; with --summary one a file')
+  .option('--summary', 'counts, latencies, most memory slots, anomalies')
+  .action(async (files: string[], options: { readonly json?: boolean; readonly summary?: boolean }) => {
+    process.exitCode = await runDecode({ files, ...options });
+  });
+
+program
+  .command('replay')
+  .description(
+    "play the front-end's side of a recording against a back-end; status 1 if it answers differently",
+  )
+  .argument('<file>', 'a recording')
+  .requiredOption('--socket <path>', 'where the back-end listens')
+  .option('--conn <n>', 'which connection of the recording; otherwise the first', count)
+  .option('--exact', 'send also features, and requests that need them, that this back-end does not offer')
+  .option('--timeout <ms>', 'how long a reply may take', positive, 5000)
+  .option('--json', 'one JSON object instead of text')
+  .action(
+    async (
+      file: string,
+      {
+        timeout,
+        ...options
+      }: Omit<Parameters<typeof runReplay>[0], 'file' | 'timeoutMs'> & { timeout: number },
+    ) => {
+      process.exitCode = await runReplay({ file, timeoutMs: timeout, ...options });
+    },
+  );
+
 try {
   await program.parseAsync();
 } catch (error) {
@@ -59,4 +108,9 @@ function positive(text: string): number {
   if (!/^\d+$/.test(text) || value < 1 || value > 32768)
     throw new InvalidArgumentError('Allowed: a whole number from 1 to 32768.');
   return value;
+}
+
+function count(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('Allowed: a whole number.');
+  return Number(text);
 }

@@ -16,6 +16,7 @@ const chown = bind('chown', 'int', ['str', 'uint32_t', 'uint32_t']);
 const recvmsg = bind('recvmsg', 'int64_t', ['int', 'uintptr_t', 'int']);
 const sendmsg = bind('sendmsg', 'int64_t', ['int', 'uintptr_t', 'int']);
 const poll = bind('poll', 'int', ['uintptr_t', 'uint64_t', 'int']);
+const shutdown = bind('shutdown', 'int', ['int', 'int']);
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
@@ -27,6 +28,8 @@ const UNCHANGED = 0xffff_ffff;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_CMSG_CLOEXEC = 0x4000_0000;
+
+const SHUT_WR = 1;
 
 const POLLIN = 0x1;
 const POLLOUT = 0x4;
@@ -182,6 +185,31 @@ export class MessageSocket implements Disposable {
       } else if (result !== -EINTR) return result;
     }
     return sent;
+  }
+
+  /**
+   * One sendmsg, without waiting, of up to 8 KiB; the descriptors go with the first byte.
+   *
+   * @param fds borrowed
+   * @returns bytes sent, or −errno, and then nothing was sent: EAGAIN if the peer has to read first, EPIPE if it has closed
+   */
+  sendSome(bytes: Uint8Array, fds: readonly number[]): number {
+    if (bytes.length === 0 || fds.length > MAX_FDS) return -EINVAL;
+    if (this.#socket.isClosed) return -EBADF;
+    const message = this.#outgoing;
+    const size = Math.min(bytes.length, CHUNK_SIZE);
+    message.chunk.set(bytes.subarray(0, size));
+    message.prepareSend(size, fds);
+    for (;;) {
+      const sent = sendmsg(this.#socket.fd, message.address, MSG_DONTWAIT | MSG_NOSIGNAL);
+      const error = sent < 0 ? errno() : 0;
+      if (error !== EINTR) return error === 0 ? sent : -error;
+    }
+  }
+
+  /** Nothing will be sent any more, which the peer sees as the end; receiving goes on. @returns 0 or −errno */
+  shutdownSend(): number {
+    return shutdown(this.#socket.fd, SHUT_WR) < 0 ? -errno() : 0;
   }
 
   /**
