@@ -271,11 +271,13 @@ class ReplayedDevice {
   }
 }
 
+const MKFIFO = 'mkfifo';
+
 /** A pipe with a name, as there is no other to be had here. */
 function openFifo(): OwnedFd {
   const directory = mkdtempSync(join(tmpdir(), 'fifo-'));
   const path = join(directory, 'fifo');
-  execFileSync('mkfifo', [path]);
+  execFileSync(MKFIFO, [path]);
   const fd = new OwnedFd(openSync(path, constants.O_RDWR | constants.O_NONBLOCK));
   rmSync(directory, { recursive: true });
   return fd;
