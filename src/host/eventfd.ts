@@ -1,9 +1,10 @@
 /** Event file descriptors: how kicks and calls travel. */
-import { bind, errno } from './libc.ts';
-import { NativeMemory } from './native-memory.ts';
+import { bind, bindSyscall, errno, SYSCALL } from './libc.ts';
+import { NativeMemory, setU64 } from './native-memory.ts';
 
 const eventfd = bind('eventfd', 'int', ['uint32_t', 'int']);
 const read = bind('read', 'int64_t', ['int', 'uintptr_t', 'uint64_t']);
+const preadv2 = bindSyscall(['int', 'uintptr_t', 'uint64_t', 'int64_t', 'int64_t', 'int']);
 const write = bind('write', 'int64_t', ['int', 'uintptr_t', 'uint64_t']);
 const fcntl = bind('fcntl', 'int', ['int', 'int', 'int64_t']);
 
@@ -14,11 +15,20 @@ const F_GETFL = 3;
 const F_SETFL = 4;
 const O_NONBLOCK = 0o4000;
 
+const EOPNOTSUPP = 95;
+const RWF_NOWAIT = 8;
+/** preadv2's offset that means the file position, which eventfds and pipes have instead of offsets. */
+const NO_OFFSET = -1;
+
 const COUNTER_SIZE = 8;
-const counters = NativeMemory.allocate(2 * COUNTER_SIZE);
+const counters = NativeMemory.allocate(4 * COUNTER_SIZE);
 const ONE = counters.address;
 const DRAINED = counters.address + COUNTER_SIZE;
+/** `struct iovec` of `DRAINED`. */
+const DRAINED_IOVEC = counters.address + 2 * COUNTER_SIZE;
 counters.u32[0] = 1;
+setU64(counters.u32, 4, DRAINED);
+setU64(counters.u32, 6, COUNTER_SIZE);
 
 /** @returns a descriptor the caller owns, counter 0, or −errno */
 export function createEventfd(flags: number = EFD_CLOEXEC | EFD_NONBLOCK): number {
@@ -36,9 +46,18 @@ export function signalEventfd(fd: number): number {
   return result < 0 ? -errno() : 0;
 }
 
-/** Sets the counter to 0. @returns ≥ 0 or −errno; −EAGAIN means it was 0 */
+/**
+ * Sets the counter to 0. Never blocks, whatever the peer has made of the description it shares with us.
+ *
+ * @returns ≥ 0 or −errno; −EAGAIN means it was 0
+ */
 export function drainEventfd(fd: number): number {
-  const result = read(fd, DRAINED, COUNTER_SIZE);
+  let result = preadv2(SYSCALL.preadv2, fd, DRAINED_IOVEC, 1, NO_OFFSET, NO_OFFSET, RWF_NOWAIT);
+  if (result >= 0) return 0;
+  const error = errno();
+  if (error !== EOPNOTSUPP) return -error;
+  // A pipe under an older kernel: `setNonBlocking` has to do.
+  result = read(fd, DRAINED, COUNTER_SIZE);
   return result < 0 ? -errno() : 0;
 }
 

@@ -183,7 +183,7 @@ export class VringScheduler {
   #completed(index: number, head: number, written: number): void {
     const vring = this.#vringAt(index);
     if (vring === undefined || !this.#deferred.take(index, head)) {
-      this.#log.error({ vring: index, head }, 'vhost_complete_unknown_chain');
+      this.#log.debug({ vring: index, head }, 'vhost_complete_unknown_chain');
       return;
     }
     if (this.isLogging) this.#deferred.logTaken(this.#memory, written);

@@ -24,6 +24,11 @@ test('a signalled eventfd drains once', () => {
   expect(drainEventfd(fd.fd)).toBe(-EAGAIN);
 });
 
+test('an empty eventfd is drained without waiting, also if the peer has made it blocking', () => {
+  using fd = new OwnedFd(createEventfd(EFD_CLOEXEC));
+  expect(drainEventfd(fd.fd)).toBe(-EAGAIN);
+});
+
 test('a blocking eventfd of a peer can be made to answer at once', () => {
   using fd = new OwnedFd(createEventfd(EFD_CLOEXEC));
   expect(setNonBlocking(fd.fd)).toBe(0);
