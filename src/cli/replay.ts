@@ -1,4 +1,5 @@
 /** `vhost-user replay`: plays the front-end's side of a recording against a back-end, and tells where it answers differently. */
+import { errnoName } from '../../protocol/errno.ts';
 import { ConfigError } from '../errors.ts';
 import { OwnedFd } from '../host/owned-fd.ts';
 import { connectUnix } from '../host/unix-socket.ts';
@@ -38,7 +39,7 @@ export async function runReplay(options: ReplayOptions): Promise<number> {
       `${options.file} has no such connection, or no message of a front-end in it`,
     );
   const fd = connectUnix(options.socket);
-  if (fd < 0) throw new ConfigError('SYSTEM', `--socket ${options.socket}: errno ${-fd}`);
+  if (fd < 0) throw new ConfigError('SYSTEM', `--socket ${options.socket}: ${errnoName(-fd)}`);
   using replayer = new Replayer(new OwnedFd(fd), {
     isExact: options.exact ?? false,
     timeoutMs: options.timeoutMs ?? TIMEOUT_MS,

@@ -5,6 +5,7 @@
  */
 import { closeSync, lstatSync, openSync, unlinkSync, writeSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { errnoName } from '../../protocol/errno.ts';
 import { ConfigError } from '../errors.ts';
 import { EPOLLIN, EventLoop } from '../host/epoll.ts';
 import { setOpenFilesLimit } from '../host/limits.ts';
@@ -79,7 +80,7 @@ class Tap implements Disposable {
     this.#log = log;
     if (lstatSync(options.listen, { throwIfNoEntry: false })?.isSocket()) unlinkSync(options.listen);
     const fd = listenUnix(options.listen, { backlog: BACKLOG });
-    if (fd < 0) throw new ConfigError('SYSTEM', `--listen ${options.listen}: errno ${-fd}`);
+    if (fd < 0) throw new ConfigError('SYSTEM', `--listen ${options.listen}: ${errnoName(-fd)}`);
     this.#socket = new OwnedFd(fd);
     this.#loop.add(fd, EPOLLIN, () => this.#accept());
   }
@@ -124,7 +125,7 @@ class Tap implements Disposable {
     const fd = connectUnix(this.#options.connect);
     if (fd < 0 && performance.now() < until) return false;
     if (fd < 0) {
-      this.#log.event({ conn, event: 'error', reason: `connect to the back-end: errno ${-fd}` });
+      this.#log.event({ conn, event: 'error', reason: `connect to the back-end: ${errnoName(-fd)}` });
       front.close();
       return true;
     }

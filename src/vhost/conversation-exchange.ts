@@ -10,11 +10,17 @@ export interface PendingRequest {
   readonly effect: (() => string | undefined) | undefined;
 }
 
+/** Requests that wait at once; peers wait for each reply, so more of them have been forgotten. */
+const MAX_PENDING = 256;
+
 export class Exchange {
   #pending: PendingRequest[] = [];
 
-  sent(request: PendingRequest): void {
+  /** @returns a request of long ago that is given up, if its reply was due */
+  sent(request: PendingRequest): PendingRequest | undefined {
     this.#pending.push(request);
+    const given = this.#pending.length > MAX_PENDING ? this.#pending.shift() : undefined;
+    return given !== undefined && isDue(given) ? given : undefined;
   }
 
   /**
@@ -32,14 +38,9 @@ export class Exchange {
     return { found: passed.pop(), missed: passed.filter(isDue) };
   }
 
-  /** Requests whose reply is due. */
-  get due(): readonly PendingRequest[] {
-    return this.#pending.filter(isDue);
-  }
-
   /** Nothing comes any more. @returns requests whose reply was due */
   end(): readonly PendingRequest[] {
-    const due = this.due;
+    const due = this.#pending.filter(isDue);
     this.#pending = [];
     return due;
   }

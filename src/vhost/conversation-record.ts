@@ -156,10 +156,14 @@ function fdsOf(value: unknown): readonly FdDescription[] {
   if (!Array.isArray(value)) return [];
   return value.map((each: unknown) => {
     const fields = (typeof each === 'object' && each !== null ? each : {}) as Record<string, unknown>;
-    const kept = Object.entries(FD_FIELDS).filter(([name, type]) => typeof fields[name] === type);
+    const kept = Object.entries(FD_FIELDS).filter(
+      ([name, type]) => typeof fields[name] === type && (name !== 'size' || HEX.test(String(fields[name]))),
+    );
     return { kind: 'other', ...Object.fromEntries(kept.map(([name]) => [name, fields[name]])) };
   });
 }
+
+const HEX = /^0x[0-9a-f]{1,16}$/i;
 
 const FD_FIELDS: Readonly<Record<keyof FdDescription, 'string' | 'number'>> = {
   kind: 'string',

@@ -83,11 +83,6 @@ export class ConversationSession {
     return this.#exchanges[chan].end().map(missing);
   }
 
-  /** Requests on the main channel whose reply is due. */
-  get due(): readonly PendingRequest[] {
-    return this.#exchanges.main.due;
-  }
-
   #request(record: MessageRecord, anomalies: Anomaly[]): Omit<Reading, 'rings' | 'anomalies'> {
     const { request, flags } = VhostUserHeader.decode(record.octets);
     const payload = record.octets.subarray(VhostUserHeader.size);
@@ -99,7 +94,9 @@ export class ConversationSession {
     if (isDue || needsReply(flags)) {
       const reply = isDue ? 'due' : 'maybe';
       const waits = isDue && !isAlwaysAnswered;
-      this.#exchanges[record.chan].sent({ record, request, reply, effect: waits ? effect : undefined });
+      const pending = { record, request, reply, effect: waits ? effect : undefined } as const;
+      const given = this.#exchanges[record.chan].sent(pending);
+      if (given !== undefined) anomalies.push(missing(given));
       if (!waits) this.#apply(effect, record, anomalies);
     } else this.#apply(effect, record, anomalies);
     return { isReply: false, expectsReply: isDue };

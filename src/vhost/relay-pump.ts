@@ -4,6 +4,7 @@
  * A message goes on as one piece, with its descriptors on the first octet, as it came. What is not a message goes on as
  * it comes; a descriptor then stays with the very octet it came with, which takes reading octet by octet.
  */
+import { errnoName } from '../../protocol/errno.ts';
 import { FrontendRequest } from '../../protocol/vhost-user.ts';
 import type { OwnedFd } from '../host/owned-fd.ts';
 import type { MessageSocket } from '../host/unix-socket.ts';
@@ -83,7 +84,7 @@ export class RelayPump {
         return;
       }
       if (received <= 0) {
-        this.#end(received < 0 ? `recvmsg: errno ${-received}` : undefined);
+        this.#end(received < 0 ? `recvmsg: ${errnoName(-received)}` : undefined);
         return;
       }
       left -= received;
@@ -102,7 +103,7 @@ export class RelayPump {
       );
       if (sent === -EAGAIN) return;
       if (sent < 0) {
-        this.#failure = `sendmsg: errno ${-sent}`;
+        this.#failure = `sendmsg: ${errnoName(-sent)}`;
         this.abandon();
         return;
       }

@@ -35,7 +35,7 @@ export interface RelayOptions {
 export class Relay implements Disposable {
   readonly #options: RelayOptions;
   readonly #main: RelayChannel;
-  readonly #backendChannels: RelayChannel[] = [];
+  #backendChannels: RelayChannel[] = [];
 
   constructor(options: RelayOptions) {
     this.#options = options;
@@ -59,8 +59,17 @@ export class Relay implements Disposable {
 
   #interpose(fd: OwnedFd): OwnedFd {
     if (fdKind(fd.fd) !== 'socket') return fd; // refused by who gets it, not by us
-    const [ours, theirs] = socketPair();
+    let pair: readonly [OwnedFd, OwnedFd];
+    try {
+      pair = socketPair();
+    } catch (error) {
+      const reason = `the back-end request channel passes by unseen: ${String(error)}`;
+      this.#options.onFrame('main', 'fe>be', { kind: 'raw', octets: new Uint8Array(0), fds: [], reason });
+      return fd;
+    }
+    const [ours, theirs] = pair;
     const options = { ...this.#options, front: fd, back: ours };
+    this.#backendChannels = this.#backendChannels.filter((channel) => !channel.isClosed);
     this.#backendChannels.push(new RelayChannel('backend', options, undefined));
     return theirs;
   }

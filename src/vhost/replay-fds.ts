@@ -14,7 +14,7 @@ export class ReplayFds implements Disposable {
   /**
    * A sparse memfd of the recorded size, an eventfd, or a socket (also for a pipe).
    *
-   * @returns lent; undefined if the recording does not say what it was. @throws {RangeError} if the system has no more
+   * @returns lent; undefined if the recording does not say what it was, or the system does not make it
    */
   recreate(description: FdDescription): number | undefined {
     const { kind, ino, id } = description;
@@ -38,8 +38,11 @@ export class ReplayFds implements Disposable {
   }
 
   #make({ kind, name, size }: FdDescription): OwnedFd | undefined {
-    if (kind === 'memfd' || kind === 'file') return checked(createMemfd(name ?? 'replay', Number(size ?? 0)));
-    if (kind === 'eventfd') return checked(createEventfd());
+    if (kind === 'memfd' || kind === 'file') {
+      const bytes = Number(size ?? 0);
+      return Number.isSafeInteger(bytes) ? owned(createMemfd(name ?? 'replay', bytes)) : undefined;
+    }
+    if (kind === 'eventfd') return owned(createEventfd());
     if (kind !== 'socket' && kind !== 'pipe') return undefined;
     const [ours, theirs] = socketPair();
     this.#ours.push(ours);
@@ -47,7 +50,4 @@ export class ReplayFds implements Disposable {
   }
 }
 
-function checked(fd: number): OwnedFd {
-  if (fd < 0) throw new RangeError(`a descriptor of the recording cannot be made: errno ${-fd}`);
-  return new OwnedFd(fd);
-}
+const owned = (fd: number): OwnedFd | undefined => (fd < 0 ? undefined : new OwnedFd(fd));
