@@ -9,7 +9,7 @@ import { NativeMemory } from './native-memory.ts';
 
 const openAt = bind('openat', 'int', ['int', 'uintptr_t', 'int', 'uint32_t']);
 const closeFd = bind('close', 'int', ['int']);
-const duplicate = bind('fcntl', 'int', ['int', 'int', 'int64_t']);
+const control = bind('fcntl', 'int', ['int', 'int', 'int64_t']);
 const nameToHandle = bind('name_to_handle_at', 'int', ['int', 'uintptr_t', 'uintptr_t', 'uintptr_t', 'int']);
 const openByHandle = bind('open_by_handle_at', 'int', ['int', 'uintptr_t', 'int']);
 
@@ -44,6 +44,8 @@ export const AT_EMPTY_PATH = 0x1000;
 export const FILE_HANDLE_HEADER = 8;
 export const MAX_HANDLE_BYTES = 128;
 
+const F_GETFL = 3;
+const F_SETFL = 4;
 const F_DUPFD_CLOEXEC = 1030;
 
 /** Digits of a descriptor, for paths relative to /proc/self/fd. The address of the empty string is its last octet. */
@@ -70,8 +72,15 @@ export function closeFile(fd: number): void {
 
 /** @returns a second descriptor of the same open file, owned by the caller, or −errno */
 export function duplicateFd(fd: number): number {
-  const result = duplicate(fd, F_DUPFD_CLOEXEC, 0);
+  const result = control(fd, F_DUPFD_CLOEXEC, 0);
   return result < 0 ? -errno() : result;
+}
+
+/** Sets or clears O_DIRECT of an open file. @returns 0 or −errno; EINVAL where its file system has no direct I/O */
+export function setDirect(fd: number, isDirect: boolean): number {
+  const flags = control(fd, F_GETFL, 0);
+  const result = flags < 0 ? flags : control(fd, F_SETFL, isDirect ? flags | O_DIRECT : flags & ~O_DIRECT);
+  return result < 0 ? -errno() : 0;
 }
 
 /** @returns address of the decimal digits of `fd`: its name in /proc/self/fd. Valid until the next call. */

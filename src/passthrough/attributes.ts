@@ -21,11 +21,13 @@ import { truncateAtPath, truncateFile } from '../host/files-io.ts';
 import { readLink } from '../host/files-names.ts';
 import { AT_EMPTY_PATH, EMPTY_PATH, fdName, fdPath } from '../host/files-open.ts';
 import { S_IFDIR, S_IFREG } from './stat-buffer.ts';
+import { keepPrivileges, losePrivileges } from './privileges.ts';
 import { writeAttrOut, writeStatxOut } from './reply.ts';
 import { offsetArgument, type Share } from './share.ts';
 
 /** A link's target is shorter. linux/limits.h. */
 const PATH_MAX = 4096;
+const CHANGES = Fattr.MODE | Fattr.UID | Fattr.GID | Fattr.SIZE | Fattr.ATIME | Fattr.MTIME | Fattr.CTIME;
 /** What a statx may ask the host's kernel to do: AT_STATX_FORCE_SYNC, AT_STATX_DONT_SYNC. */
 const STATX_SYNC_FLAGS = 0x6000;
 
@@ -67,6 +69,10 @@ export function setattr(share: Share, request: FuseRequest): number {
   if (fd < 0) return fd;
 
   let result = 0;
+  // To change nothing is how the guest's kernel has setuid, setgid and file capabilities removed, where it leaves that
+  // to us: before fallocate and copy_file_range, and of a file whose owner is set to what it is. Such a chown does it.
+  if ((valid & CHANGES) === 0 && share.hasKillpriv)
+    result = changeOwner(fd, EMPTY_PATH, KEEP_ID, KEEP_ID, AT_EMPTY_PATH);
   if ((valid & Fattr.MODE) !== 0) {
     const mode = request.u32(SetattrIn.offset.mode) & 0o7777;
     result = openFd >= 0 ? changeMode(openFd, mode) : changeModeOfPath(share.procSelfFd, fdName(fd), mode);
@@ -93,9 +99,9 @@ function truncate(share: Share, request: FuseRequest, slot: number, fd: number, 
   const format = share.inodes.table.format[slot];
   if (format !== S_IFREG) return format === S_IFDIR ? -Errno.EISDIR : -Errno.EINVAL;
   const killsPrivilege = (request.u32(SetattrIn.offset.valid) & Fattr.KILL_SUIDGID) !== 0;
-  const dropped = killsPrivilege && share.identity.dropFsetid();
+  const dropped = killsPrivilege && losePrivileges(share, fd);
   const result = openFd >= 0 ? truncateFile(openFd, size) : truncateAtPath(fdPath(fd), size);
-  share.identity.restoreFsetid(dropped);
+  if (killsPrivilege) keepPrivileges(share, dropped);
   return result;
 }
 

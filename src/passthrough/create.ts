@@ -5,8 +5,18 @@ import { FUSE_OPEN_KILL_SUIDGID } from '../../protocol/fuse-flags.ts';
 import { CreateIn, MkdirIn, MknodIn } from '../../protocol/fuse-requests.ts';
 import type { FuseRequest } from '../fuse/request.ts';
 import { makeDirectory, makeNode, makeSymlink } from '../host/files-names.ts';
-import { closeFile, DOT_PATH, O_CREAT, O_EXCL, O_NOFOLLOW, O_TMPFILE, openFile } from '../host/files-open.ts';
+import {
+  closeFile,
+  DOT_PATH,
+  O_CREAT,
+  O_DIRECT,
+  O_EXCL,
+  O_NOFOLLOW,
+  O_TMPFILE,
+  openFile,
+} from '../host/files-open.ts';
 import { addHandle, answerOpen, hostFlags, openInode } from './files.ts';
+import { HandleFlag } from './handle-table.ts';
 import { answerEntry, answerInode } from './names.ts';
 import { nameStart, type Share } from './share.ts';
 
@@ -135,7 +145,8 @@ function answerCreated(
     closeFile(fd);
     return slot;
   }
-  const row = addHandle(share, fd, slot, 0);
+  const isDirect = (createFlags(share, request) & O_DIRECT) !== 0;
+  const row = addHandle(share, fd, slot, isDirect ? HandleFlag.DIRECT : 0);
   if (row < 0) {
     inodes.forget(slot, 1);
     return row;

@@ -22,14 +22,29 @@ import {
   syncAll,
   writeAt,
 } from '../host/files-io.ts';
-import { closeFile, O_APPEND, O_NONBLOCK, O_RDONLY } from '../host/files-open.ts';
+import { closeFile, O_APPEND, O_DIRECT, O_NONBLOCK, O_RDONLY, setDirect } from '../host/files-open.ts';
 import { HandleFlag } from './handle-table.ts';
+import { keepPrivileges, losePrivileges } from './privileges.ts';
 import { offsetArgument, type Share } from './share.ts';
 
 const TWO_32 = 0x1_0000_0000;
 /** Most bytes one call copies, as the kernel limits it: so that a WriteOut can say how many. */
 const MAX_COPY = 0x7fff_f000;
-const SEEK_MAX = 4;
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
+const SEEK_MAX = SEEK_HOLE;
+
+/**
+ * Makes the host's descriptor direct as the guest's file is at this request: its process may have set or cleared O_DIRECT
+ * since; and pages written back, which carry no flags, end where the file ends, not where a block does.
+ */
+function followDirect(share: Share, row: number, flags: number): void {
+  const { handles } = share;
+  const isDirect = (flags & O_DIRECT) !== 0;
+  if (((handles.flags[row]! & HandleFlag.DIRECT) !== 0) === isDirect) return;
+  // Where the host's file system has no direct I/O the file stays as it is.
+  if (setDirect(handles.fd[row]!, isDirect) === 0) handles.flags[row]! ^= HandleFlag.DIRECT;
+}
 
 /** @returns row of an open file, not a directory; or −EBADF */
 function fileRow(share: Share, request: FuseRequest, fhOffset: number): number {
@@ -46,6 +61,7 @@ export function read(share: Share, request: FuseRequest): number {
   const size = request.u32(ReadIn.offset.size);
   const covered = request.prepareDataOut(size);
   if (covered === 0) return 0;
+  if (share.options.allowDirectIo) followDirect(share, row, request.u32(ReadIn.offset.flags));
   const done = readAt(fd, request.iovecAddress, request.iovecCount, offset);
   // More segments than one call takes; a short read is the end of the file.
   return done === covered && done < size ? readRest(request, fd, offset, done, size) : done;
@@ -81,10 +97,12 @@ export function write(share: Share, request: FuseRequest): number {
   const writeFlags = request.u32(WriteIn.offset.writeFlags);
   const isAppend =
     (request.u32(WriteIn.offset.flags) & O_APPEND) !== 0 && (writeFlags & FuseWrite.CACHE) === 0;
-  const dropped =
-    (writeFlags & FuseWrite.KILL_SUIDGID) !== 0 && share.hasKillpriv && share.identity.dropFsetid();
-  const done = writeAll(request, share.handles.fd[row]!, isAppend ? -1 : offset);
-  share.identity.restoreFsetid(dropped);
+  const fd = share.handles.fd[row]!;
+  if (share.options.allowDirectIo) followDirect(share, row, request.u32(WriteIn.offset.flags));
+  const killsPrivilege = (writeFlags & FuseWrite.KILL_SUIDGID) !== 0 && share.hasKillpriv;
+  const dropped = killsPrivilege && losePrivileges(share, fd);
+  const done = writeAll(request, fd, isAppend ? -1 : offset);
+  if (killsPrivilege) keepPrivileges(share, dropped);
   if (done < 0) return done;
   request.reply.u32[0] = done;
   request.reply.u32[1] = 0;
@@ -128,7 +146,8 @@ export function lseek(share: Share, request: FuseRequest): number {
   if (row < 0) return row;
   const whence = request.u32(LseekIn.offset.whence);
   const offset = offsetArgument(request, LseekIn.offset.offset);
-  if (offset < 0 || whence > SEEK_MAX) return -Errno.EINVAL;
+  if (whence > SEEK_MAX) return -Errno.EINVAL;
+  if (offset < 0) return whence === SEEK_DATA || whence === SEEK_HOLE ? -Errno.ENXIO : -Errno.EINVAL;
   const found = seekTo(share.handles.fd[row]!, offset, whence);
   if (found < 0) return Number(found);
   const words = request.reply.u32;

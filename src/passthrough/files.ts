@@ -21,6 +21,7 @@ import {
 } from '../host/files-open.ts';
 import { HandleFlag } from './handle-table.ts';
 import type { CachePolicy } from './options.ts';
+import { keepPrivileges, losePrivileges } from './privileges.ts';
 import type { Share } from './share.ts';
 
 const TWO_32 = 0x1_0000_0000;
@@ -74,14 +75,14 @@ export function opendir(share: Share, request: FuseRequest): number {
 
 /** Opens an inode with the guest's flags. @returns row of the handle, or −errno */
 export function openInode(share: Share, slot: number, flags: number, killsPrivilege: boolean): number {
-  const { identity, inodes } = share;
-  const dropped = killsPrivilege && identity.dropFsetid();
+  const { inodes } = share;
+  const dropped = killsPrivilege && losePrivileges(share, inodes.opener.fdOf(slot));
   const wanted = hostFlags(share, flags);
   let fd = inodes.opener.open(slot, wanted);
   // A file that the host lets nobody but append to.
   if (fd === -Errno.EPERM && (flags & O_APPEND) !== 0) fd = inodes.opener.open(slot, wanted | O_APPEND);
-  identity.restoreFsetid(dropped);
-  return fd < 0 ? fd : addHandle(share, fd, slot, 0);
+  if (killsPrivilege) keepPrivileges(share, dropped);
+  return fd < 0 ? fd : addHandle(share, fd, slot, (wanted & O_DIRECT) === 0 ? 0 : HandleFlag.DIRECT);
 }
 
 /** Notes an open file; takes the descriptor. @returns row of the handle, or −ENFILE */
@@ -130,6 +131,7 @@ export function release(share: Share, request: FuseRequest): number {
   if (row < 0) return -Errno.EBADF;
   if ((request.u32(ReleaseIn.offset.releaseFlags) & FuseRelease.FLUSH) !== 0)
     dropLocks(share, row, request, ReleaseIn.offset.lockOwner);
+  if (share.locks.count > 0) share.locks.dropHandle(share.handles.inode[row]!, row);
   closeHandle(share, row); // and with it the flock lock
   return 0;
 }

@@ -12,6 +12,8 @@ export const HandleFlag = {
   DIRECTORY: 1,
   /** A directory was read since it was opened: its position is not 0 any more, whatever the cookie says. */
   STARTED: 2,
+  /** The host's descriptor has O_DIRECT. */
+  DIRECT: 4,
 } as const;
 
 export class HandleTable {

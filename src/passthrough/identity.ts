@@ -125,7 +125,12 @@ export class Identity {
   leaveGroup(gid: number): void {
     if (!this.canAct) return;
     const foreign = gid === FOREIGN_GROUPS[0] ? FOREIGN_GROUPS[1] : FOREIGN_GROUPS[0];
-    if (setEffectiveGroup(foreign) === 0) this.#groupChanged = true;
+    this.joinGroup(foreign);
+  }
+
+  /** Enters a file's group, for a call that would otherwise clear its setgid bit. `restore` must follow. */
+  joinGroup(gid: number): void {
+    if (this.canAct && setEffectiveGroup(gid) === 0) this.#groupChanged = true;
   }
 }
 

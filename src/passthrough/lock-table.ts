@@ -3,6 +3,9 @@
  *
  * A process's locks on a file must be one another's, and end together when it closes any descriptor of the file. So
  * each (inode, lock owner) has one open file description of its own, whose OFD locks they are.
+ *
+ * An owner may also be an open file of the guest (its OFD locks; a request does not tell). Such locks end with that file,
+ * and the guest's kernel says nothing but RELEASE. A process's own have ended by then: it sent FLUSH before.
  */
 import { Errno } from '../../protocol/errno.ts';
 import { findRangeLock, setRangeLock } from '../host/files-lock.ts';
@@ -11,9 +14,15 @@ import type { FdBudget } from './fd-budget.ts';
 import type { InodeStore } from './inode-store.ts';
 import { type LockRange, LockRanges, type Owner } from './lock-ranges.ts';
 
+/** What carries one owner's locks on a file. */
+interface Carrier {
+  readonly fd: number;
+  /** Row of the open file that the owner locked through last. */
+  handle: number;
+}
+
 interface FileLocks {
-  /** The descriptor that carries each owner's locks. */
-  readonly fds: Map<Owner, number>;
+  readonly carriers: Map<Owner, Carrier>;
   readonly ranges: LockRanges;
 }
 
@@ -42,7 +51,7 @@ export class LockTable {
    * @returns the process in the guest that holds it; 0 when it is not this guest's or there is none; or −errno
    */
   find(slot: number, wanted: LockRange, lock: number): number {
-    const known = this.#files.get(slot)?.fds.get(wanted.owner);
+    const known = this.#files.get(slot)?.carriers.get(wanted.owner)?.fd;
     const fd = known ?? this.#open(slot);
     if (fd < 0) return fd;
     const result = findRangeLock(fd, lock);
@@ -52,13 +61,14 @@ export class LockTable {
   }
 
   /**
-   * Sets or clears a lock, without waiting.
+   * Sets a lock, without waiting.
    *
+   * @param handle row of the open file it is set through
    * @param lock address of the `struct flock` that says the same
    * @returns 0 or −errno; EAGAIN when another holds it
    */
-  set(slot: number, wanted: LockRange, lock: number): number {
-    const fd = this.#fdFor(slot, wanted.owner);
+  set(slot: number, wanted: LockRange, handle: number, lock: number): number {
+    const fd = this.#fdFor(slot, wanted.owner, handle);
     if (fd < 0) return fd;
     const result = setRangeLock(fd, lock);
     if (result === 0) this.#files.get(slot)!.ranges.set(wanted);
@@ -68,7 +78,7 @@ export class LockTable {
   /** @param lock address of the `struct flock` that says the same. @returns 0 or −errno */
   clear(slot: number, owner: Owner, start: bigint, end: bigint, lock: number): number {
     const file = this.#files.get(slot);
-    const fd = file?.fds.get(owner);
+    const fd = file?.carriers.get(owner)?.fd;
     if (file === undefined || fd === undefined) return 0; // it has none here
     const result = setRangeLock(fd, lock);
     if (result === 0) file.ranges.clear(owner, start, end);
@@ -103,23 +113,34 @@ export class LockTable {
     const file = this.#files.get(slot);
     if (file === undefined) return;
     const owner = ownerName(ownerLo, ownerHi);
-    const fd = file.fds.get(owner);
-    if (fd === undefined) return;
+    const carrier = file.carriers.get(owner);
+    if (carrier !== undefined) this.#end(slot, file, owner, carrier);
+  }
+
+  /** An open file is no more: ends the locks set through it that no FLUSH has ended. */
+  dropHandle(slot: number, handle: number): void {
+    const file = this.#files.get(slot);
+    if (file === undefined) return;
+    for (const [owner, carrier] of file.carriers)
+      if (carrier.handle === handle) this.#end(slot, file, owner, carrier);
+  }
+
+  #end(slot: number, file: FileLocks, owner: Owner, { fd }: Carrier): void {
     closeFile(fd); // and with it its locks
     this.#budget.giveBack();
     this.#count -= 1;
-    file.fds.delete(owner);
+    file.carriers.delete(owner);
     file.ranges.clear(owner, 0n, 2n ** 64n);
     this.#waiting.delete(owner);
-    if (file.fds.size > 0) return;
+    if (file.carriers.size > 0) return;
     this.#files.delete(slot);
     this.#inodes.unpin(slot);
   }
 
   /** Ends all locks. */
   clearAll(): void {
-    for (const { fds } of this.#files.values())
-      for (const fd of fds.values()) {
+    for (const { carriers } of this.#files.values())
+      for (const { fd } of carriers.values()) {
         closeFile(fd);
         this.#budget.giveBack();
       }
@@ -128,18 +149,21 @@ export class LockTable {
     this.#count = 0;
   }
 
-  #fdFor(slot: number, owner: Owner): number {
-    const known = this.#files.get(slot)?.fds.get(owner);
-    if (known !== undefined) return known;
+  #fdFor(slot: number, owner: Owner, handle: number): number {
+    const known = this.#files.get(slot)?.carriers.get(owner);
+    if (known !== undefined) {
+      known.handle = handle;
+      return known.fd;
+    }
     const fd = this.#open(slot);
     if (fd < 0) return fd;
     let file = this.#files.get(slot);
     if (file === undefined) {
-      file = { fds: new Map(), ranges: new LockRanges() };
+      file = { carriers: new Map(), ranges: new LockRanges() };
       this.#files.set(slot, file);
       this.#inodes.pin(slot);
     }
-    file.fds.set(owner, fd);
+    file.carriers.set(owner, { fd, handle });
     this.#budget.take();
     this.#count += 1;
     return fd;

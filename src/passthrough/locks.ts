@@ -55,7 +55,7 @@ export function setlk(share: Share, request: FuseRequest): number {
   const slot = share.handles.inode[row]!;
   const lock = writeFlock(share, wanted, type);
   if (type === F_UNLCK) return share.locks.clear(slot, wanted.owner, wanted.start, wanted.end, lock);
-  const result = share.locks.set(slot, wanted, lock);
+  const result = share.locks.set(slot, wanted, row, lock);
   if (request.opcode !== FuseOpcode.SETLKW) return result;
   if (result !== -Errno.EAGAIN) {
     share.locks.stopWaiting(wanted.owner);

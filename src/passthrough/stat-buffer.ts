@@ -13,6 +13,9 @@ import { NativeMemory } from '../host/native-memory.ts';
 const S_IFMT = 0o170000;
 export const S_IFDIR = 0o040000;
 export const S_IFREG = 0o100000;
+export const S_ISUID = 0o4000;
+export const S_ISGID = 0o2000;
+export const S_IXGRP = 0o10;
 
 const MASK = STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID;
 

@@ -2,6 +2,7 @@
 import { Errno } from '../../protocol/errno.ts';
 import { FUSE_SETXATTR_ACL_KILL_SGID } from '../../protocol/fuse-flags.ts';
 import { GetxattrIn, SetxattrIn } from '../../protocol/fuse-requests.ts';
+import { FUSE_INVALID_UIDGID } from '../../protocol/fuse.ts';
 import type { FuseRequest } from '../fuse/request.ts';
 import { StatxWord } from '../host/files-attributes.ts';
 import { fdPath } from '../host/files-open.ts';
@@ -17,6 +18,7 @@ import { nameStart, type Share } from './share.ts';
 
 const ACL_ACCESS = Buffer.from('system.posix_acl_access');
 const ACL_DEFAULT = Buffer.from('system.posix_acl_default');
+const TRUSTED = Buffer.from('trusted.');
 
 export function setxattr(share: Share, request: FuseRequest): number {
   if (!share.options.xattr) return -Errno.ENOSYS;
@@ -77,7 +79,12 @@ export function listxattr(share: Share, request: FuseRequest): number {
   // All of it, whatever size is asked for: some names may have to go.
   const listed = listXattrs(fdPath(fd), request.reply.address, XATTR_LIST_MAX);
   if (listed < 0) return listed;
-  const result = share.hasPosixAcl ? listed : withoutAcls(request.reply.u8, listed);
+  // A guest with id-mapped mounts does not tell who asks.
+  const isUser = request.uid !== 0 && request.uid !== FUSE_INVALID_UIDGID;
+  const result =
+    share.hasPosixAcl && !isUser
+      ? listed
+      : withoutHidden(request.reply.u8, listed, !share.hasPosixAcl, isUser);
   const size = request.u32(GetxattrIn.offset.size);
   if (size === 0) return answerSize(request, result);
   return result > size ? -Errno.ERANGE : result;
@@ -110,8 +117,12 @@ function isRequestName(request: FuseRequest, name: Buffer): boolean {
   );
 }
 
-/** Squeezes the ACLs out of a list of NUL-terminated names. @returns the octets that are left */
-function withoutAcls(list: Uint8Array, size: number): number {
+/**
+ * Squeezes names out of a list of NUL-terminated names: ACLs, and those of `trusted.`, which are not for users to see.
+ *
+ * @returns the octets that are left
+ */
+function withoutHidden(list: Uint8Array, size: number, hidesAcls: boolean, hidesTrusted: boolean): number {
   let kept = 0;
   let at = 0;
   while (at < size) {
@@ -121,7 +132,8 @@ function withoutAcls(list: Uint8Array, size: number): number {
     const isAcl =
       (length === ACL_ACCESS.length && startsWith(list, at, ACL_ACCESS, length)) ||
       (length === ACL_DEFAULT.length && startsWith(list, at, ACL_DEFAULT, length));
-    if (!isAcl) {
+    const isTrusted = length > TRUSTED.length && startsWith(list, at, TRUSTED, TRUSTED.length);
+    if (!(isAcl && hidesAcls) && !(isTrusted && hidesTrusted)) {
       list.copyWithin(kept, at, end + 1);
       kept += length + 1;
     }

@@ -4,6 +4,7 @@ import {
   linkSync,
   lstatSync,
   mkdirSync,
+  mkdtempSync,
   openSync,
   readFileSync,
   readlinkSync,
@@ -12,14 +13,17 @@ import {
   statSync,
   symlinkSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Errno } from '../../protocol/errno.ts';
 import { StatxOut } from '../../protocol/fuse-attributes.ts';
-import { Fattr } from '../../protocol/fuse-flags.ts';
+import { Fattr, FuseWrite } from '../../protocol/fuse-flags.ts';
 import * as wire from '../../protocol/fuse-requests.ts';
-import { FuseOpcode } from '../../protocol/fuse.ts';
+import { FUSE_INVALID_UIDGID, FuseOpcode } from '../../protocol/fuse.ts';
+import { O_CREAT, O_DIRECT, O_RDWR } from '../../src/host/files-open.ts';
 import type { InodeFileHandles } from '../../src/passthrough/options.ts';
 import { Client, isRoot, openFds } from './client.ts';
 
@@ -211,6 +215,11 @@ describe.each(policies)('inode file handles: %s', (inodeFileHandles) => {
         .readBigUInt64LE(0);
     expect(lseek(0n, 3)).toBe(65536n);
     expect(lseek(0n, 4)).toBe(0n);
+    expect(
+      client.code(FuseOpcode.LSEEK, a.nodeid, [
+        wire.LseekIn.encode({ fh: a.fh, offset: 2n ** 64n - 1n, whence: 3 }),
+      ]),
+    ).toBe(-Errno.ENXIO);
     const copy = {
       fhIn: a.fh,
       offIn: 65536n,
@@ -272,6 +281,19 @@ describe.each(policies)('inode file handles: %s', (inodeFileHandles) => {
     expect(client.getxattr(nodeid, 'system.posix_acl_access')).toBe(-Errno.EOPNOTSUPP);
     const link = client.symlink('s', 'f');
     expect(client.setxattr(link.nodeid, 'user.a', 'x')).toBe(-Errno.EPERM); // as on any Linux: not the target's
+  });
+
+  test.skipIf(!isRoot)('names of trusted attributes are shown to root alone', () => {
+    const { nodeid } = client.create('f');
+    client.setxattr(nodeid, 'user.a', '1');
+    if (client.setxattr(nodeid, 'trusted.b', '2') !== 0) return; // not in a user namespace
+    const list = (caller: object): string =>
+      client
+        .send(FuseOpcode.LISTXATTR, nodeid, [wire.GetxattrIn.encode({ size: 4096 })], caller)
+        .toString('latin1');
+    expect(list({}).split('\0').sort()).toEqual(['', 'trusted.b', 'user.a']);
+    expect(list({ uid: 1234 })).toBe('user.a\0');
+    expect(list({ uid: FUSE_INVALID_UIDGID })).toBe(list({}));
   });
 
   test('a file that the host replaced is another inode, the old one is gone', () => {
@@ -378,3 +400,37 @@ test('with writeback a file opened for writing can be read', () => {
   client.write(nodeid, fh, 4n, 'tail', { writeFlags: 1, flags: O_APPEND });
   expect(client.read(nodeid, fh, 0n, 100).toString('latin1')).toBe('\0\0\0\0tail');
 });
+
+test.skipIf(!hasDirectIo())('a file opened for direct I/O is direct in the requests that say so', () => {
+  using client = new Client({ allowDirectIo: true });
+  const file = client.create('f', { flags: 2 | O_DIRECT });
+  const opened = client.open(file.nodeid, 2 | O_DIRECT);
+  for (const { fh } of [file, opened]) {
+    // A page written back carries no flags, and is as long as the file.
+    expect(client.write(file.nodeid, fh, 0n, 'hello', { writeFlags: FuseWrite.CACHE })).toBe(5);
+    // As after fcntl(F_SETFL) without O_DIRECT.
+    expect(client.write(file.nodeid, fh, 1n, 'EL')).toBe(2);
+    expect(() => client.write(file.nodeid, fh, 1n, 'x', { flags: 2 | O_DIRECT })).toThrow(`-${Errno.EINVAL}`);
+    expect(client.read(file.nodeid, fh, 1n, 4).toString()).toBe('ELlo');
+  }
+});
+
+/** Whether the file system of temporary files has direct I/O that insists on alignment, as those on disks do. */
+function hasDirectIo(): boolean {
+  const path = join(mkdtempSync(join(tmpdir(), 'direct-')), 'f');
+  try {
+    const fd = openSync(path, O_CREAT | O_RDWR | O_DIRECT);
+    try {
+      writeSync(fd, 'x', 1);
+      return false;
+    } catch {
+      return true;
+    } finally {
+      closeSync(fd);
+    }
+  } catch {
+    return false;
+  } finally {
+    rmSync(dirname(path), { recursive: true });
+  }
+}

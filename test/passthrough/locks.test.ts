@@ -58,6 +58,23 @@ describe('locks', () => {
     }
   });
 
+  test('locks that an open file owns end with it, those of others stay', () => {
+    const other = client.open(nodeid).fh;
+    expect(code(SETLK, { owner: 1n, type: WRITE, start: 0n, end: 9n }, other)).toBe(0);
+    expect(code(SETLK, { owner: 2n, type: WRITE, start: 10n, end: 19n })).toBe(0);
+    // A process that closed its last descriptor and locked anew through another, before the first one's RELEASE.
+    expect(code(SETLK, { owner: 3n, type: WRITE, start: 20n, end: 29n }, other)).toBe(0);
+    client.flush(nodeid, other, 3n);
+    expect(code(SETLK, { owner: 3n, type: WRITE, start: 20n, end: 29n })).toBe(0);
+    client.release(nodeid, other);
+    expect(code(SETLK, { owner: 9n, type: WRITE, start: 0n, end: 9n })).toBe(0);
+    expect(code(SETLK, { owner: 9n, type: WRITE, start: 10n, end: 19n })).toBe(-Errno.EAGAIN);
+    expect(code(SETLK, { owner: 9n, type: WRITE, start: 20n, end: 29n })).toBe(-Errno.EAGAIN);
+    client.release(nodeid, fh);
+    ({ fh } = client.open(nodeid));
+    expect(code(SETLK, { owner: 9n, type: WRITE })).toBe(0);
+  });
+
   test('SETLKW waits until the lock is free', () => {
     code(SETLK, { owner: 1n, type: WRITE });
     expect(code(SETLKW, { owner: 2n, type: READ })).toBe(undefined);

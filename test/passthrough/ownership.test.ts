@@ -102,11 +102,32 @@ test.skipIf(!isRoot)('setuid and setgid go with the write, truncation or opening
   expect(mode()).toBe(0o755);
 
   chmodSync(path, 0o6755);
+  expect(client.setattr(nodeid, { valid: 0 }).mode & 0o7777).toBe(0o755); // as before fallocate and copy_file_range
+
+  chmodSync(path, 0o6755);
   expect(client.setattr(nodeid, { valid: Fattr.UID | Fattr.GID, uid: UID, gid: GID })).toMatchObject({
     uid: UID,
     gid: GID,
   });
   expect(mode()).toBe(0o755);
+});
+
+test.skipIf(!isRoot)('setgid without execution by the group stays, whoever writes', () => {
+  using client = new Client();
+  const path = join(client.dir, 'f');
+  writeFileSync(path, 'data');
+  chownSync(path, UID, GID);
+  const { nodeid } = client.lookup('f');
+  const { fh } = client.open(nodeid);
+  chmodSync(path, 0o6745);
+  client.write(nodeid, fh, 0n, 'x', { writeFlags: FuseWrite.KILL_SUIDGID });
+  expect(statSync(path).mode & 0o7777).toBe(0o2745);
+  client.setattr(nodeid, { valid: Fattr.SIZE | Fattr.KILL_SUIDGID, size: 1n });
+  expect(statSync(path).mode & 0o7777).toBe(0o2745);
+  client.open(nodeid, 2 | O_TRUNC, FUSE_OPEN_KILL_SUIDGID);
+  expect(statSync(path).mode & 0o7777).toBe(0o2745);
+  client.create('daemon');
+  expect(idsOf(join(client.dir, 'daemon')).slice(0, 2)).toEqual([0, 0]);
 });
 
 test.skipIf(!isRoot)('with ACLs the guest may set them, and setgid goes when it says so', () => {
