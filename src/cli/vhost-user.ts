@@ -3,9 +3,10 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { runDecode } from './decode.ts';
 import { runDemo } from './demo.ts';
-import { MTREE_FORMATS, type MtreeFormat, runMtree } from './mtree.ts';
-import { PLAN_FORMATS, type PlanFormat, runPlan } from './plan.ts';
+import { runMtree } from './mtree.ts';
+import { runPlan } from './plan.ts';
 import { runReplay } from './replay.ts';
+import { REPORT_FORMATS, type ReportFormat } from './report-file.ts';
 import { reportAndExit } from './report.ts';
 import { runTap } from './tap.ts';
 import { VERSION } from './version.ts';
@@ -27,13 +28,13 @@ program
   .command('mtree')
   .description("flat views and vhost memory tables of QEMU's `info mtree`, and the guesses that text needs")
   .argument('<file>', 'what `info mtree` (best with -D) or `info mtree -f` printed; - is standard input')
-  .addOption(new Option('--format <format>', 'what to write').choices(MTREE_FORMATS).default('text'))
+  .addOption(new Option('--format <format>', 'what to write').choices(REPORT_FORMATS).default('text'))
   .option('--space <name>', 'only the view of this address space')
   .option('-o, --output <file>', 'write to a file instead of standard output')
   .action(
     async (
       file: string,
-      options: { readonly format: MtreeFormat; readonly space?: string; readonly output?: string },
+      options: { readonly format: ReportFormat; readonly space?: string; readonly output?: string },
     ) => {
       process.exitCode = await runMtree({ file, ...options });
     },
@@ -45,9 +46,9 @@ program
     'memory slots that devices take in plug order, what is refused and why, and an order that works',
   )
   .argument('<file>', 'the plan, JSON; - is standard input')
-  .addOption(new Option('--format <format>', 'what to write').choices(PLAN_FORMATS).default('text'))
+  .addOption(new Option('--format <format>', 'what to write').choices(REPORT_FORMATS).default('text'))
   .option('-o, --output <file>', 'write to a file instead of standard output')
-  .action(async (file: string, options: { readonly format: PlanFormat; readonly output?: string }) => {
+  .action(async (file: string, options: { readonly format: ReportFormat; readonly output?: string }) => {
     process.exitCode = await runPlan({ file, ...options });
   });
 
