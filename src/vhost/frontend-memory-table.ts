@@ -14,6 +14,7 @@ import type { FoldedSection } from '../memory-devices/vhost-sections.ts';
 import type { RamBlock } from '../memory/ram-block.ts';
 import { hex } from '../units.ts';
 import type { VhostUserFrontend } from './frontend.ts';
+import { SortedByAddress } from './frontend-sorted.ts';
 import type { RegionChange } from './memory-listener.ts';
 
 interface Wanted {
@@ -29,10 +30,10 @@ interface Held extends Wanted {
 
 export class FrontendMemoryTable {
   readonly #frontend: VhostUserFrontend;
-  readonly #wanted = new Map<bigint, Wanted>();
-  readonly #held = new Map<bigint, Held>();
-  readonly #difference = new Set<bigint>();
-  readonly #refused = new Set<bigint>();
+  readonly #wanted = new SortedByAddress<Wanted>(addressOf);
+  readonly #held = new SortedByAddress<Held>(addressOf);
+  readonly #difference = new SortedByAddress((address: bigint) => address);
+  readonly #refused = new SortedByAddress((address: bigint) => address);
   #additions = 0;
   /** Entries the back-end has room for. */
   limit = 0;
@@ -49,13 +50,13 @@ export class FrontendMemoryTable {
   /** What the back-end has, oldest first: no more than it acknowledged, no less than it was not seen to give up. */
   get held(): readonly MemoryRegionDescription[] {
     if (this.#frontend.failure !== undefined) return []; // it has gone, and its memory with it
-    return [...this.#held.values()].map(({ region }) => region);
+    return this.#held.all.toSorted((a, b) => a.age - b.age).map(({ region }) => region);
   }
 
   /** Takes note of a change. Nothing is sent. */
   note({ gone, come }: RegionChange): void {
     for (const { start } of gone) this.#wanted.delete(start);
-    for (const folded of come) this.#wanted.set(folded.start, wantedOf(folded));
+    for (const folded of come) this.#wanted.set(wantedOf(folded));
     for (const { start } of gone) this.#compare(start);
     for (const { start } of come) this.#compare(start);
   }
@@ -76,7 +77,7 @@ export class FrontendMemoryTable {
 
   /** As `update`, at the start of a session: what was refused is tried again, and a table without slots is sent in any case. */
   start(): void {
-    for (const address of this.#refused) this.#difference.add(address);
+    for (const address of this.#refused.all) this.#difference.set(address);
     this.#refused.clear();
     this.update();
   }
@@ -85,7 +86,7 @@ export class FrontendMemoryTable {
     this.#refused.delete(address);
     const isSettled = this.#isSame(this.#wanted.get(address), this.#held.get(address));
     if (isSettled) this.#difference.delete(address);
-    else this.#difference.add(address);
+    else this.#difference.set(address);
   }
 
   #isSame(a: Wanted | undefined, b: Wanted | undefined): boolean {
@@ -100,14 +101,13 @@ export class FrontendMemoryTable {
   #sendDifference(): void {
     const removals: Held[] = [];
     const additions: Wanted[] = [];
-    for (const address of this.#difference) {
+    for (const address of this.#difference.all) {
       const held = this.#held.get(address);
       const wanted = this.#wanted.get(address);
       if (held !== undefined) removals.push(held);
       if (wanted !== undefined) additions.push(wanted);
     }
     removals.sort((a, b) => b.age - a.age);
-    additions.sort((a, b) => (a.region.guestPhysAddr < b.region.guestPhysAddr ? -1 : 1));
     const isStrict = this.#frontend.mode === 'strict';
     if (isStrict) this.#requireRoom(this.#held.size - removals.length + additions.length, additions);
     const failures: ProtocolError[] = [];
@@ -127,20 +127,18 @@ export class FrontendMemoryTable {
     this.#frontend.remMemReg(held.region);
     const address = held.region.guestPhysAddr;
     this.#held.delete(address);
-    if (!this.#wanted.has(address)) this.#difference.delete(address);
+    if (this.#wanted.get(address) === undefined) this.#difference.delete(address);
   }
 
   #add(wanted: Wanted): void {
     const address = wanted.region.guestPhysAddr;
     this.#frontend.addMemReg(wanted.region, wanted.fd);
-    this.#held.set(address, { ...wanted, age: (this.#additions += 1) });
+    this.#held.set({ ...wanted, age: (this.#additions += 1) });
     this.#difference.delete(address);
   }
 
   #sendTable(): void {
-    const regions = [...this.#wanted.values()].sort((a, b) =>
-      a.region.guestPhysAddr < b.region.guestPhysAddr ? -1 : 1,
-    );
+    const regions = this.#wanted.all;
     this.#requireRoom(regions.length, regions);
     if (regions.length === 0)
       throw new ProtocolError(
@@ -152,14 +150,13 @@ export class FrontendMemoryTable {
       regions.map(({ fd }) => fd),
     );
     this.#held.clear();
-    for (const wanted of regions)
-      this.#held.set(wanted.region.guestPhysAddr, { ...wanted, age: (this.#additions += 1) });
+    for (const wanted of regions) this.#held.set({ ...wanted, age: (this.#additions += 1) });
     this.#difference.clear();
   }
 
   /** The difference is the failed operation's: it is not made up for behind the back of the next one. */
   #setAside(): void {
-    for (const address of this.#difference) this.#refused.add(address);
+    for (const address of this.#difference.all) this.#refused.set(address);
     this.#difference.clear();
   }
 
@@ -173,6 +170,8 @@ export class FrontendMemoryTable {
     );
   }
 }
+
+const addressOf = ({ region }: Wanted): bigint => region.guestPhysAddr;
 
 function collectRefusal(failures: ProtocolError[], attempt: () => void): void {
   try {

@@ -6,6 +6,7 @@
  */
 import { foldSections, isVhostSection, type FoldedSection } from '../memory-devices/vhost-sections.ts';
 import type { MemoryListener, MemorySection } from '../memory/listener.ts';
+import { SPACE_SIZE } from '../memory/region-description.ts';
 import { SortedByAddress } from './frontend-sorted.ts';
 
 /** What a commit did to the regions a back-end should have. Both lists are in address order. */
@@ -37,7 +38,7 @@ export class VhostMemoryListener implements MemoryListener {
 
   /** The region with the byte at `address`. */
   regionAt(address: bigint): FoldedSection | undefined {
-    const region = this.#regions.atOrBelow(address);
+    const region = this.#regions.below(address + 1n);
     return region !== undefined && address < region.start + region.size ? region : undefined;
   }
 
@@ -48,7 +49,7 @@ export class VhostMemoryListener implements MemoryListener {
   regionDel(section: MemorySection): void {
     // not by what it is now: a region that has become read-only goes as what it came as
     const address = section.offsetWithinAddressSpace;
-    if (this.#sections.has(address)) this.#touched.set(address, undefined);
+    if (this.#sections.get(address) !== undefined) this.#touched.set(address, undefined);
   }
 
   commit(): void {
@@ -76,36 +77,28 @@ export class VhostMemoryListener implements MemoryListener {
    * @returns where the regions are settled up to
    */
   #foldAround(address: bigint, gone: FoldedSection[], come: FoldedSection[]): bigint {
-    const from = Math.max(this.#regions.countBelow(address) - 1, 0);
-    const first = this.#regions.at(from);
-    const isBelow = first !== undefined && first.start < address;
-    const start = isBelow ? first.start : address;
-    let to = isBelow ? from + 1 : from;
+    const start = this.#regions.below(address)?.start ?? address;
+    let next = this.#firstUntouched(address);
     for (;;) {
-      to = this.#firstUntouched(to);
-      const next = this.#regions.at(to);
-      const end = next?.start ?? 1n << 64n;
+      const end = next?.start ?? SPACE_SIZE;
       const sections = this.#sections.between(start, end);
       const folded = foldSections(next === undefined ? sections : [...sections, next.section]);
-      if (next !== undefined && folded.pop()?.section !== next.section) {
-        to += 1; // it now continues the region below it
-        continue;
+      if (next === undefined || folded.pop()?.section === next.section) {
+        const before = this.#regions.replace(start, end, folded);
+        gone.push(...missing(before, folded));
+        come.push(...missing(folded, before));
+        return end;
       }
-      const before = this.#regions.replace(from, to, folded);
-      gone.push(...missing(before, folded));
-      come.push(...missing(folded, before));
-      return end;
+      next = this.#firstUntouched(next.start + 1n); // it now continues the region below it
     }
   }
 
-  /** The first region from `index` on whose first section is the one it was. */
-  #firstUntouched(index: number): number {
-    let at = index;
-    for (let region = this.#regions.at(at); region !== undefined; region = this.#regions.at(at)) {
-      if (!this.#touched.has(region.start)) break;
-      at += 1;
-    }
-    return at;
+  /** The first region from `address` on whose first section is the one it was. */
+  #firstUntouched(address: bigint): FoldedSection | undefined {
+    let region = this.#regions.atOrAbove(address);
+    while (region !== undefined && this.#touched.has(region.start))
+      region = this.#regions.atOrAbove(region.start + 1n);
+    return region;
   }
 }
 
