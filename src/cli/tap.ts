@@ -43,6 +43,8 @@ const TICK_MS = 50;
 /** How long a front-end waits for a back-end that does not listen yet. */
 const CONNECT_TIMEOUT_MS = 10_000;
 const OPEN_FILES = 16_384;
+/** With `once`: how long a back-end request channel may outlive its connection. */
+const LINGER_MS = 1000;
 
 /** @returns the exit status. @throws {ConfigError} if it cannot listen or write */
 export async function runTap(options: TapOptions): Promise<number> {
@@ -74,6 +76,7 @@ class Tap implements Disposable {
   #relays: Relay[] = [];
   #waiting: Waiting[] = [];
   #connections = 0;
+  #endsAt = Infinity;
 
   constructor(options: TapOptions, log: TapLog) {
     this.#options = options;
@@ -85,18 +88,21 @@ class Tap implements Disposable {
     this.#loop.add(fd, EPOLLIN, () => this.#accept());
   }
 
-  /** With `once`: a connection has been there, and none is left. */
+  /** With `once`: a connection has been there, and none is left, or only a back-end channel nobody closes. */
   get isFinished(): boolean {
     const isIdle = this.#relays.length === 0 && this.#waiting.length === 0;
-    return (this.#options.once ?? false) && this.#connections > 0 && isIdle;
+    return (
+      (this.#options.once ?? false) && this.#connections > 0 && (isIdle || performance.now() > this.#endsAt)
+    );
   }
 
   /** Passes on what there is; waits for it so many milliseconds. */
   turn(timeoutMs: number): void {
     this.#loop.runOnce(timeoutMs);
     if (this.#waiting.length > 0) this.#waiting = this.#waiting.filter((waiting) => !this.#connect(waiting));
-    for (const relay of this.#relays) if (relay.hasEnded) relay.close();
-    this.#relays = this.#relays.filter((relay) => !relay.hasEnded);
+    this.#relays = this.#relays.filter((relay) => !relay.isClosed);
+    if (this.#options.once && this.#endsAt === Infinity && this.#relays.some((relay) => relay.hasEnded))
+      this.#endsAt = performance.now() + LINGER_MS;
   }
 
   [Symbol.dispose](): void {

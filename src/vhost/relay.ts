@@ -47,6 +47,11 @@ export class Relay implements Disposable {
     return this.#main.isClosed;
   }
 
+  /** Nothing is left open. */
+  get isClosed(): boolean {
+    return this.#main.isClosed && this.#backendChannels.every((channel) => channel.isClosed);
+  }
+
   /** Closes all sockets. Idempotent. */
   close(): void {
     this.#main.close();

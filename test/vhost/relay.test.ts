@@ -243,6 +243,26 @@ test('the back-end request channel is relayed in both directions', () => {
   expect(rig.relay.hasEnded).toBe(false);
 });
 
+test('a back-end request channel may outlive its connection', () => {
+  using rig = new Rig();
+  const [ours, theirs] = socketPair();
+  using frontChannel = new MessageSocket(ours);
+  rig.front.send(message(FrontendRequest.SET_BACKEND_REQ_FD, new Uint8Array(0)), [theirs.fd]);
+  theirs.close();
+  rig.turn();
+  const fds: OwnedFd[] = [];
+  rig.back.receive(new Uint8Array(12), fds);
+  using backChannel = new MessageSocket(fds[0]!);
+  rig.front.close();
+  rig.turn();
+  expect([rig.relay.hasEnded, rig.relay.isClosed]).toEqual([true, false]);
+  backChannel.send(message(2, new Uint8Array(0)), []);
+  backChannel.close();
+  rig.turn();
+  expect(receiveAll(frontChannel).octets).toHaveLength(12);
+  expect(rig.relay.isClosed).toBe(true);
+});
+
 describe('the end', () => {
   test('comes after all that was sent before it', () => {
     using rig = new Rig();
