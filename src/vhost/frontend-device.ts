@@ -144,7 +144,7 @@ export class DeviceFrontend implements Disposable {
         begun += 1;
       }
       this.#log?.share(this.#frontend);
-      for (const { vring } of pairs) vring.enable(true);
+      if (this.#canEnable) for (const { vring } of pairs) vring.enable(true);
       for (const { vring, queue } of pairs) vring.unmask(queue);
       this.#isStarted = true;
     } catch (error) {
@@ -166,7 +166,7 @@ export class DeviceFrontend implements Disposable {
       return;
     }
     const attempt = new Attempts();
-    for (const vring of this.#vrings) attempt.run(() => vring.enable(false));
+    if (this.#canEnable) for (const vring of this.#vrings) attempt.run(() => vring.enable(false));
     for (const vring of this.#vrings) attempt.run(() => vring.takeBack());
     for (const vring of this.#vrings) attempt.run(() => vring.mask());
     attempt.finish();
@@ -174,10 +174,12 @@ export class DeviceFrontend implements Disposable {
 
   /** RESET: of the virtio device, by its driver or the machine. The back-end keeps its memory table; queues begin anew. */
   reset(): void {
-    if (this.#isStarted) this.stop();
+    const attempt = new Attempts();
+    attempt.run(() => this.stop());
     for (const vring of this.#vrings) vring.reset();
     if (this.failure === undefined && this.#frontend.hasProtocolFeature(ProtocolFeature.RESET_DEVICE))
-      this.#frontend.resetDevice();
+      attempt.run(() => this.#frontend.resetDevice());
+    attempt.finish();
   }
 
   /**
@@ -253,6 +255,11 @@ export class DeviceFrontend implements Disposable {
   }): void {
     this.#features = features;
     this.table.limit = memslotLimit;
+  }
+
+  /** Without protocol features a ring is enabled as soon as it is started. vhost-user spec § Ring states. */
+  get #canEnable(): boolean {
+    return hasBit(this.#accepted, VHOST_USER_F_PROTOCOL_FEATURES);
   }
 
   #sendFeatures(): void {

@@ -262,6 +262,28 @@ test('a back-end with too few queues is not accepted', () => {
   expect(() => rig.device.connect()).toThrow(failure('NOT_SUPPORTED'));
 });
 
+test('a back-end without protocol features has a table of eight, and its rings are not enabled', () => {
+  using machine_ = machine({ features: maskOf(32) });
+  const { rig, device } = machine_;
+  rig.start();
+  device.stop();
+  expect(device.limit).toBe(8);
+  const sent = rig.take();
+  expect(sent).toContain('TABLE 0x0+0x10000');
+  expect(sent.filter((text) => /PROTOCOL|ENABLE/.test(text))).toEqual([]);
+});
+
+test('a reset begins rings anew even if the back-end would not stop them', () => {
+  using machine_ = machine();
+  const { rig, device } = machine_;
+  rig.start();
+  rig.judge = (text) => (text === 'GET_VRING_BASE 0' ? 'refuse' : 'accept');
+  expect(() => device.reset()).toThrow(failure('BAD_SIZE'));
+  expect(rig.take().at(-1)).toBe('RESET_DEVICE');
+  rig.start();
+  expect(rig.take()).toContain('SET_VRING_BASE 0 0');
+});
+
 test('nothing that was opened stays open', () => {
   const before = openFds();
   {
