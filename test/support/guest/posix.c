@@ -24,6 +24,21 @@ static void direct_io(void) {
   EXPECT(pread(fd, back, PAGE, 256 * PAGE) == 0);
 }
 
+/* Through a mapping, and without O_DIRECT later, a file may be written that ends within a block. */
+static void direct_io_of_odd_sizes(void) {
+  close(created("f", ""));
+  int fd = open("f", O_RDWR | O_DIRECT);
+  EXPECT(fd >= 0 && ftruncate(fd, PAGE + 100) == 0);
+  char *map = mmap(NULL, PAGE + 100, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  EXPECT(map != MAP_FAILED);
+  strcpy(map + PAGE + 90, "the end");
+  EXPECT(msync(map, PAGE + 100, MS_SYNC) == 0 && munmap(map, PAGE + 100) == 0);
+  EXPECT(fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_DIRECT) == 0);
+  char back[8] = "";
+  EXPECT(pread(fd, back, 7, PAGE + 90) == 7 && strcmp(back, "the end") == 0);
+  EXPECT(pwrite(fd, "odd", 3, 1) == 3);
+}
+
 static void mapping_is_coherent(void) {
   int fd = created("f", "");
   EXPECT(ftruncate(fd, 3 * PAGE) == 0);
@@ -113,6 +128,36 @@ static void locks_between_processes(void) {
   lock.l_type = F_UNLCK;
   EXPECT(fcntl(locker_fd, F_SETLK, &lock) == 0 && flock(locker_fd, LOCK_UN) == 0);
   EXPECT(as_user(0, lock_refused) == 1); /* the first lock is granted now */
+}
+
+/* Until the lock is granted, or 5 seconds: a file's last close need not be over when close returns. */
+static int granted(int fd, struct flock lock) {
+  for (int i = 0; i < 100; i++, usleep(50000)) {
+    if (fcntl(fd, F_OFD_SETLK, &lock) == 0) return 1;
+    if (errno != EAGAIN && errno != EACCES) return 0;
+  }
+  return 0;
+}
+
+static void locks_of_open_files(void) {
+  struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 8};
+  int first = created("f", "0123456789"), second = open("f", O_RDWR);
+  EXPECT(fcntl(first, F_OFD_SETLK, &lock) == 0);
+  EXPECT_ERRNO(fcntl(second, F_OFD_SETLK, &lock), EAGAIN);
+  int copy = dup(first);
+  EXPECT(close(first) == 0);
+  EXPECT_ERRNO(fcntl(second, F_OFD_SETLK, &lock), EAGAIN);
+  EXPECT(close(copy) == 0 && granted(second, lock));
+  /* Of a process: another descriptor's close ends them, and those taken anew stay. */
+  int third = open("f", O_RDWR);
+  lock.l_start = 100;
+  EXPECT(fcntl(third, F_SETLK, &lock) == 0 && close(open("f", O_RDONLY)) == 0 && granted(second, lock));
+  lock.l_start = 200;
+  EXPECT(fcntl(third, F_SETLK, &lock) == 0 && close(third) == 0);
+  third = open("f", O_RDWR);
+  EXPECT(fcntl(third, F_SETLK, &lock) == 0);
+  usleep(100000);
+  EXPECT_ERRNO(fcntl(second, F_OFD_SETLK, &lock), EAGAIN);
 }
 
 static void unlinked_file_lives_on(void) {
@@ -220,11 +265,20 @@ static int user_writes(void) {
   return fd >= 0 && write(fd, "w", 1) == 1 ? 0 : 1;
 }
 
+static int user_allocates(void) {
+  int fd = open("suid", O_WRONLY);
+  return fd >= 0 && fallocate(fd, 0, 0, PAGE) == 0 ? 0 : 1;
+}
+
 static void writing_clears_setuid(void) {
   close(created("suid", "x"));
   EXPECT(chmod("suid", 06777) == 0 && (status_of("suid").st_mode & 07777) == 06777);
   EXPECT(as_user(1000, user_writes) == 0);
   EXPECT((status_of("suid").st_mode & 07777) == 0777);
+  EXPECT(chmod("suid", 06777) == 0 && as_user(1000, user_allocates) == 0);
+  EXPECT((status_of("suid").st_mode & 07777) == 0777);
+  EXPECT(chown("suid", 1000, 1000) == 0 && chmod("suid", 02767) == 0 && as_user(1000, user_writes) == 0);
+  EXPECT((status_of("suid").st_mode & 07777) == 02767); /* the group may not execute it */
 }
 
 static void times(void) {
@@ -310,11 +364,13 @@ static void many_open_files(void) {
 
 static const struct check CHECKS[] = {
     {"direct-io", direct_io},
+    {"direct-io-of-odd-sizes", direct_io_of_odd_sizes},
     {"mapping-is-coherent", mapping_is_coherent},
     {"rename-replaces-and-refuses", rename_replaces_and_refuses},
     {"links", links},
     {"extended-attributes", extended_attributes},
     {"locks-between-processes", locks_between_processes},
+    {"locks-of-open-files", locks_of_open_files},
     {"unlinked-file-lives-on", unlinked_file_lives_on},
     {"allocation-and-holes", allocation_and_holes},
     {"offsets-beyond-4-gib", offsets_beyond_4_gib},
