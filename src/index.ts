@@ -25,6 +25,7 @@ export { Virtqueue, type VirtqueueSetup } from './virtio/virtqueue.ts';
 export { type BackendOptions, BackendSession } from './vhost/backend.ts';
 export { type CompleteChain, DEFERRED as CHAIN_DEFERRED, type VhostDevice } from './vhost/device.ts';
 export { type FrontendOptions } from './vhost/frontend-channel.ts';
+export { DeviceFrontend } from './vhost/frontend-device.ts';
 export { VhostUserFrontend } from './vhost/frontend.ts';
 
 export * from './fuse/file-system.ts';
