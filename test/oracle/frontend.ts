@@ -1,7 +1,7 @@
 /**
  * Checks the front-end against recordings of QEMU: the same inputs must give the same messages, octet for octet.
  *
- *     npm run oracle:frontend -- DIR…
+ *     npm run oracle:wire -- DIR…
  *
  * Every directory with an `events.jsonl.gz` is one case; the other files of the recording are used where they are. A recording in which QEMU
  * or the back-end dies is compared up to there, and said so. The last line is `N passed, N failed`.
