@@ -10,6 +10,8 @@ import type { GuestAccess, Scratch } from './scratch.ts';
 
 /** More than any guest's processes wait for at once; beyond, requests are refused. Bounds our memory: below 2 MiB. */
 const MAX_DEFERRED = 4096;
+/** Part of a ring that requests which wait may fill: the one that ends their waiting must still find room. */
+const RING_SHARE = 3 / 4;
 /** Bytes of a request that can be kept. A SETLKW is 88. */
 const MAX_OCTETS = 256;
 
@@ -51,11 +53,12 @@ export class DeferredRequests {
    *
    * @param end bytes of it in scratch
    * @param replySize bytes of payload its reply may have
-   * @returns false if it is too large or too many wait
+   * @returns false if it is too large, or too many wait, of all or of its ring
    */
   keep(queueIndex: number, request: FuseRequest, end: number, replySize: number): boolean {
     const { chain } = request;
     if (chain === undefined || end > MAX_OCTETS || this.#waiting.length >= MAX_DEFERRED) return false;
+    if (this.#countOf(queueIndex) + 1 > chain.ringCapacity * RING_SHARE) return false;
     this.#waiting.push({
       queueIndex,
       head: chain.head,
@@ -67,6 +70,12 @@ export class DeferredRequests {
       isInterrupted: false,
     });
     return true;
+  }
+
+  #countOf(queueIndex: number): number {
+    let count = 0;
+    for (const deferred of this.#waiting) if (deferred.queueIndex === queueIndex) count += 1;
+    return count;
   }
 
   /** INTERRUPT: the request of this id, if it waits, is to be answered. */

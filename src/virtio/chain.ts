@@ -28,6 +28,8 @@ export class Chain {
   length: Float64Array;
   /** Guest physical address of each segment, for the dirty log. */
   gpa: Float64Array;
+  /** Small requests that its ring can hold at once. */
+  ringCapacity = 32_768;
   /** The first thing wrong with the chain; undefined when it may be served. */
   fault: GuestErrorCode | undefined = undefined;
   /** Guest physical address the fault is about; 0 when it is about none. */

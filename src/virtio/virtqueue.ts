@@ -28,6 +28,9 @@ import { DescriptorWalk } from './descriptor-walk.ts';
 import type { TableMemory } from './indirect.ts';
 import * as ring from './split-ring.ts';
 
+/** Descriptors a small request takes when it lies in the table itself. */
+const DIRECT_DESCRIPTORS = 4;
+
 /** What a virtqueue needs of guest memory; `GuestMemory` has it. */
 export interface QueueMemory extends TableMemory {
   /** A buffer over `size` bytes at host `address` which stays safe to access whatever happens to the slot. */
@@ -65,6 +68,7 @@ export class Virtqueue {
 
   readonly #memory: QueueMemory;
   readonly #walk: DescriptorWalk;
+  readonly #capacity: number;
   readonly #reject: ((chain: Chain) => number) | undefined;
   readonly #mask: number;
   readonly #hasEventIdx: boolean;
@@ -101,6 +105,7 @@ export class Virtqueue {
     this.#hasEventIdx = setup.eventIdx;
     const table = new Uint32Array(memory.ringView(setup.descAddress, vringDescSize(num)));
     this.#walk = new DescriptorWalk(memory, table, setup.indirect);
+    this.#capacity = setup.indirect ? setup.num : setup.num / DIRECT_DESCRIPTORS;
     this.maxSegments = this.#walk.maxSegments;
     this.#avail = new Uint16Array(memory.ringView(setup.availAddress, vringAvailSize(num)));
     // The area is not whole words when `avail_event` is there: the words stop before it.
@@ -152,6 +157,7 @@ export class Virtqueue {
       if (head >= this.num) throw new GuestError('BAD_INDEX', `avail entry ${head}, ring has ${this.num}`);
       this.#nextAvail = (this.#nextAvail + 1) & 0xffff;
       chain.begin(head);
+      chain.ringCapacity = this.#capacity;
       this.#walk.follow(chain, head);
       if (chain.fault === undefined) return true;
       this.rejected += 1;

@@ -131,3 +131,21 @@ describe('a deferred request', () => {
     expect(OutHeader.decode(mount.guest.written()).error).toBe(-Errno.ENOLCK);
   });
 });
+
+test('requests that wait leave a quarter of their ring to others', () => {
+  const held = new Held();
+  const mount = new Mount(held);
+  const { chain } = mount.guest;
+  chain.ringCapacity = 8;
+  for (let i = 0; i < 6; i += 1) {
+    mount.guest.place(setlkw(BigInt(i + 1)), 16);
+    expect(mount.server.handle(chain, 1)).toBe(CHAIN_DEFERRED);
+  }
+  mount.guest.place(setlkw(8n), 16);
+  expect(mount.guest.reply(mount.server.handle(chain, 1)).header.error).toBe(-Errno.ENOLCK);
+  held.isFree = true;
+  mount.server.retryDeferred(() => undefined);
+  held.isFree = false;
+  mount.guest.place(setlkw(9n), 16);
+  expect(mount.server.handle(chain, 1)).toBe(CHAIN_DEFERRED);
+});
