@@ -70,6 +70,7 @@ interface RawOptions {
   readonly killprivV2?: boolean;
   readonly announceSubmounts?: boolean;
   readonly inodeFileHandles: 'never' | 'prefer' | 'fallback' | 'mandatory';
+  readonly locks: 'host' | 'guest';
   readonly rlimitNofile?: number;
   readonly maxMemSlots: number;
   readonly numRequestQueues: number;
@@ -131,6 +132,11 @@ function declare(): Command {
       new Option('--inode-file-handles <when>', 'hold inodes by file handle instead of an O_PATH descriptor')
         .choices(['never', 'prefer', 'fallback', 'mandatory'])
         .default('prefer'),
+    )
+    .addOption(
+      new Option('--locks <where>', 'where flock and fcntl locks hold: on the host, or only in the guest')
+        .choices(['host', 'guest'])
+        .default('host'),
     )
     .option(
       '--rlimit-nofile <n>',
@@ -195,6 +201,7 @@ function toOptions(raw: RawOptions): DaemonOptions {
       posixAcl: raw.posixAcl ?? false,
       killprivV2: raw.killprivV2 ?? true,
       announceSubmounts: raw.announceSubmounts ?? true,
+      locks: raw.locks,
       inodeFileHandles: raw.inodeFileHandles === 'fallback' ? 'prefer' : raw.inodeFileHandles,
     },
   };

@@ -3,6 +3,9 @@
 /** How long the guest may trust what it has seen, and whether it may cache file data. */
 export type CachePolicy = 'never' | 'auto' | 'metadata' | 'always';
 
+/** Where a lock holds: against everybody on the host and other guests, or only among the guest's own processes. */
+export type LockScope = 'host' | 'guest';
+
 /** Whether an inode is held by file handle (costs no descriptor) or by an O_PATH descriptor. */
 export type InodeFileHandles = 'never' | 'prefer' | 'mandatory';
 
@@ -23,6 +26,11 @@ export interface PassthroughOptions {
   /** Marks directories on which another file system is mounted, so that the guest sees a mount point. */
   readonly announceSubmounts: boolean;
   readonly inodeFileHandles: InodeFileHandles;
+  /**
+   * Of flock and fcntl locks. Linux's virtio-fs driver cannot interrupt a request, so a process that waits for a lock of
+   * the host hears no signal until it has it.
+   */
+  readonly locks: LockScope;
   /**
    * File descriptors this share may hold open at once: inodes, open files, locks. Idle inode descriptors are closed
    * to stay within it; a guest that holds more open files gets ENFILE.

@@ -82,8 +82,8 @@ export class PassthroughFs implements FileSystem, Disposable {
     };
     this.#directories = new DirectoryReader(this.#share);
     this.capabilities = {
-      posixLocks: true,
-      flockLocks: true,
+      posixLocks: options.locks === 'host',
+      flockLocks: options.locks === 'host',
       readdirplus: options.readdirplus ? 'auto' : 'never',
       writebackCache: options.writeback,
       killprivV2: options.killprivV2,

@@ -39,6 +39,7 @@ describe('the command line of vhost-user-fs', () => {
         killprivV2: true,
         announceSubmounts: true,
         inodeFileHandles: 'prefer',
+        locks: 'host',
       },
     });
   });
@@ -105,6 +106,7 @@ describe('the command line of vhost-user-fs', () => {
     ['--cache=sometimes'],
     ['--log-level=loud'],
     ['--inode-file-handles=maybe'],
+    ['--locks=none'],
     ['--no-such-flag'],
     ['stray'],
   ])('%s is refused by commander', (flag) => {

@@ -51,6 +51,7 @@ export const DEFAULTS: PassthroughOptions = {
   killprivV2: true,
   announceSubmounts: true,
   inodeFileHandles: 'prefer',
+  locks: 'host',
 };
 
 const u32 = (...values: number[]): Buffer => Buffer.from(new Uint32Array(values).buffer);
