@@ -10,7 +10,6 @@ import { Errno } from '../../protocol/errno.ts';
 import { ConfigError, ProtocolError } from '../errors.ts';
 import { FuseServer } from '../fuse/server.ts';
 import { GuestMemory } from '../guest-memory/guest-memory.ts';
-import { changeUmask, unshareFs } from '../host/credentials.ts';
 import { EPOLLIN, EventLoop } from '../host/epoll.ts';
 import { copyMemory, NativeMemory } from '../host/native-memory.ts';
 import { Cleanup, OwnedFd } from '../host/owned-fd.ts';
@@ -120,9 +119,6 @@ class DeviceThread {
 
 const setup = workerData as DeviceThreadSetup;
 const log = createLogger(setup.options.logLevel);
-// The umask belongs to the process unless this thread takes its own: files get the mode the guest asks for.
-unshareFs();
-changeUmask(0);
 try {
   using owned = new Cleanup();
   new DeviceThread(setup, log, owned).run();
