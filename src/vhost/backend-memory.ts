@@ -6,6 +6,7 @@ import { acked, answered, type Handler } from './backend-handler.ts';
 
 export const MEMORY_HANDLERS: readonly Handler[] = [
   acked(R.SET_MEM_TABLE, (state, { regions }, fds) => {
+    state.scheduler.settle();
     state.memory.replaceAll(regions, fds.splice(0));
     state.memoryChanged();
   }),
@@ -16,6 +17,7 @@ export const MEMORY_HANDLERS: readonly Handler[] = [
   }),
   // A stray fd stays in `fds` and is closed: old front-ends send one.
   acked(R.REM_MEM_REG, (state, { region }) => {
+    state.scheduler.settle();
     state.memory.removeRegion(region);
     state.memoryChanged();
   }),

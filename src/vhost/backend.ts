@@ -8,7 +8,7 @@ import { errnoName } from '../../protocol/errno.ts';
 import { ProtocolFeature, REPLY_FLAGS } from '../../protocol/vhost-user.ts';
 import { ProtocolError } from '../errors.ts';
 import type { GuestMemory } from '../guest-memory/guest-memory.ts';
-import { EPOLLIN } from '../host/epoll.ts';
+import { EPOLLET, EPOLLIN } from '../host/epoll.ts';
 import type { MessageSocket } from '../host/unix-socket.ts';
 import type { Log } from '../log.ts';
 import { serveMessage } from './backend-dispatch.ts';
@@ -47,7 +47,10 @@ export class BackendSession implements Disposable {
     this.#loop = loop;
     this.#log = log;
     this.#state = new BackendState({ device, loop, memory, log });
-    const result = loop.add(this.#connection.fd, EPOLLIN, () => this.onReadable());
+    const { completions } = device;
+    let result = loop.add(this.#connection.fd, EPOLLIN, () => this.onReadable());
+    if (result >= 0 && completions !== undefined)
+      result = loop.add(completions.fd, EPOLLIN | EPOLLET, () => this.#state.scheduler.completeReady());
     if (result < 0) {
       this.close();
       throw new ProtocolError('SYSTEM', `epoll_ctl of the session's socket: ${errnoName(-result)}`);
@@ -122,6 +125,8 @@ export class BackendSession implements Disposable {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#loop.remove(this.#connection.fd);
+    const { completions } = this.#state.device;
+    if (completions !== undefined) this.#loop.remove(completions.fd);
     this.#state.close();
     this.#connection.close();
   }

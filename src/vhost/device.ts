@@ -12,6 +12,19 @@ export const DEFERRED = -1;
  */
 export type CompleteChain = (queueIndex: number, head: number, written: number) => void;
 
+/** Deferred chains that the kernel works on, and how it says that it has finished some. */
+export interface Completions {
+  /** An eventfd that is signalled when some may be finished. Watched by edges, never read. Lent. */
+  readonly fd: number;
+  /** Completes what is finished. Called at each turn while chains are deferred, so it costs little when nothing is. */
+  run(complete: CompleteChain): void;
+  /**
+   * Waits for all, and completes them. After it the kernel does not touch guest memory for the device any more; called
+   * before regions go out of the memory table.
+   */
+  settle(complete: CompleteChain): void;
+}
+
 export interface VhostDevice {
   /** Device feature bits; ring and transport bits are the session's. */
   readonly features: bigint;
@@ -38,9 +51,11 @@ export interface VhostDevice {
   /**
    * Completes what has become possible. Called every few milliseconds while chains are deferred.
    *
-   * @returns true if some are still deferred
+   * @returns true if some want to be tried again
    */
   retryDeferred?(complete: CompleteChain): boolean;
+  /** For a device that hands work to the kernel and goes on meanwhile. */
+  readonly completions?: Completions | undefined;
   /** The queue is being stopped: every deferred chain of it must be completed before this returns. */
   drain?(queueIndex: number, complete: CompleteChain): void;
   /** RESET_DEVICE, or the front-end has gone: back to the first state. All queues are stopped and drained. */

@@ -47,6 +47,8 @@ export class VringScheduler {
   /** The other list of `#ready`: the two change places each round. */
   #next: Vring[] = [];
   #nextRetry = 0;
+  /** Some of what is deferred wants to be tried again now and then. */
+  #isRetrying = false;
   /** LOG_ALL was negotiated and there is a log. */
   isLogging = false;
 
@@ -71,6 +73,7 @@ export class VringScheduler {
    * @returns milliseconds until this wants to be called again: 0 at once, −1 not before something happens
    */
   run(): number {
+    if (this.#deferred.total > 0) this.completeReady();
     const round = this.#ready;
     this.#ready = this.#next;
     let isPolling = false;
@@ -94,6 +97,16 @@ export class VringScheduler {
     const retry = this.#retryDeferred();
     if (this.#ready.length > 0 && !(isPolling && isIdle)) return 0;
     return isPolling ? POLL_MS : retry;
+  }
+
+  /** The device's completion eventfd was signalled, or may be. */
+  completeReady(): void {
+    this.#device.completions?.run(this.#complete);
+  }
+
+  /** Regions are about to go: waits until the kernel has finished with guest memory. */
+  settle(): void {
+    if (this.#deferred.total > 0) this.#device.completions?.settle(this.#complete);
   }
 
   /** The ring is stopped or reset: its deferred chains are completed first. */
@@ -152,6 +165,7 @@ export class VringScheduler {
         const written = device.handle(index, chain);
         if (written === DEFERRED) {
           this.#deferred.add(index, chain);
+          this.#isRetrying = true;
           continue;
         }
         if (this.isLogging) logWritten(this.#memory, chain, written);
@@ -170,12 +184,13 @@ export class VringScheduler {
   }
 
   #retryDeferred(): number {
-    if (this.#deferred.total === 0 || this.#device.retryDeferred === undefined) return -1;
+    if (!this.#isRetrying || this.#deferred.total === 0 || this.#device.retryDeferred === undefined)
+      return -1;
     const now = performance.now();
     if (now >= this.#nextRetry) {
       this.#nextRetry = now + RETRY_MS;
-      this.#device.retryDeferred(this.#complete);
-      if (this.#deferred.total === 0) return -1;
+      this.#isRetrying = this.#device.retryDeferred(this.#complete);
+      if (!this.#isRetrying || this.#deferred.total === 0) return -1;
     }
     return Math.max(1, Math.ceil(this.#nextRetry - now));
   }
