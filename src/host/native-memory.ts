@@ -1,7 +1,7 @@
 /** Memory outside V8's heap, whose address system calls can be given. */
 import { errnoName } from '../../protocol/errno.ts';
 import { bind } from './libc.ts';
-import { mapAnonymous, PAGE_SIZE, unmap, viewOf } from './mapping.ts';
+import { mapAnonymous, PAGE_SIZE, reserve, unmap, viewOf } from './mapping.ts';
 
 const memcpy = bind('memcpy', 'void', ['uintptr_t', 'uintptr_t', 'uint64_t']);
 
@@ -21,8 +21,10 @@ export class NativeMemory implements Disposable {
   readonly i32: Int32Array;
   readonly view: DataView;
   #isMapped = true;
+  readonly #isOwner: boolean;
 
-  private constructor(address: number, size: number) {
+  private constructor(address: number, size: number, isOwner: boolean) {
+    this.#isOwner = isOwner;
     const buffer = viewOf(address, size);
     this.address = address;
     this.size = size;
@@ -38,12 +40,37 @@ export class NativeMemory implements Disposable {
     const size = Math.ceil(bytes / PAGE_SIZE) * PAGE_SIZE;
     const address = mapAnonymous(size);
     if (address < 0) throw new RangeError(`NativeMemory: no ${size} bytes of memory, ${errnoName(-address)}`);
-    return new NativeMemory(address, size);
+    return new NativeMemory(address, size, true);
   }
 
-  /** Idempotent. */
+  /**
+   * Like `allocate`, for tables that may grow large: pages cost memory only once they are touched, and are not counted
+   * before. Left out of core dumps.
+   *
+   * @param bytes up to 4 GiB
+   * @throws {RangeError} if there is no address space
+   */
+  static reserve(bytes: number): NativeMemory {
+    const size = Math.ceil(bytes / PAGE_SIZE) * PAGE_SIZE;
+    const address = reserve(size);
+    if (address < 0)
+      throw new RangeError(`NativeMemory: no ${size} bytes of address space, ${errnoName(-address)}`);
+    return new NativeMemory(address, size, true);
+  }
+
+  /**
+   * Another view of memory that somebody else owns, another thread mostly. The owner unmaps it, after the last use here.
+   *
+   * @param address of the owner's
+   * @param size of the owner's, or less
+   */
+  static at(address: number, size: number): NativeMemory {
+    return new NativeMemory(address, size, false);
+  }
+
+  /** Idempotent. Does nothing to memory of somebody else. */
   unmap(): void {
-    if (!this.#isMapped) return;
+    if (!this.#isMapped || !this.#isOwner) return;
     this.#isMapped = false;
     unmap(this.address, this.size);
   }

@@ -19,6 +19,17 @@ test('is zeroed, page-aligned, whole pages, one memory at every width', () => {
   ]);
 });
 
+test('tables of gigabytes cost what is touched of them, and others may look at them', () => {
+  using table = NativeMemory.reserve(4 * 2 ** 30);
+  const before = process.memoryUsage.rss();
+  table.u32[2 ** 30 - 1] = 7;
+  const tail = NativeMemory.at(table.address + table.size - PAGE_SIZE, PAGE_SIZE);
+  expect(tail.u32[PAGE_SIZE / 4 - 1]).toBe(7);
+  tail.unmap(); // not its own
+  expect(table.u32[2 ** 30 - 1]).toBe(7);
+  expect(process.memoryUsage.rss() - before).toBeLessThan(64 * 2 ** 20);
+});
+
 test('copies between addresses', () => {
   using memory = NativeMemory.allocate(PAGE_SIZE);
   memory.u8.set([1, 2, 3, 4], 10);
