@@ -1,7 +1,7 @@
 /** Numbers every virtio device shares. Source: linux/virtio_ids.h, linux/virtio_config.h, virtio 1.2 § 2 and § 6. */
 
 /** `VIRTIO_ID_*`: the devices this project knows. */
-export const VirtioDeviceId = { MEM: 24, FS: 26 } as const;
+export const VirtioDeviceId = { BLOCK: 2, MEM: 24, FS: 26 } as const;
 
 /** `VIRTIO_CONFIG_S_*`: bits of the device status byte. */
 export const VirtioStatus = {

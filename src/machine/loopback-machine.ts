@@ -23,6 +23,8 @@ export interface LoopbackOptions extends RamLayout, FrontendOptions {
   /** Descriptors an indirect table may have; 0 for none. */
   readonly indirectEntries?: number;
   readonly eventIdx?: boolean;
+  /** Feature bits of the device to accept, if it offers them. */
+  readonly deviceFeatures?: readonly number[];
   /** What to negotiate of what the back-end offers. Without CONFIGURE_MEM_SLOTS, SET_MEM_TABLE tells the memory. */
   readonly protocolFeatures?: readonly ProtocolFeature[];
 }
@@ -60,6 +62,7 @@ export class LoopbackMachine implements Disposable {
       maskOf(
         VirtioFeature.VERSION_1,
         VHOST_USER_F_PROTOCOL_FEATURES,
+        ...(options.deviceFeatures ?? []),
         ...(eventIdx ? [VIRTIO_RING_F_EVENT_IDX] : []),
         ...(indirectEntries > 0 ? [VIRTIO_RING_F_INDIRECT_DESC] : []),
       );

@@ -3,7 +3,7 @@
 #
 #   guest-kit.sh            make the kit complete, or say in one line why it cannot be, and exit 3
 #   guest-kit.sh check      exit 0 if it is complete, 3 if not; installs and downloads nothing
-#   guest-kit.sh peers      also unpack the virtio-fs daemons that benches compare with
+#   guest-kit.sh peers      also unpack back-ends of others: two virtio-fs daemons, qemu-storage-daemon
 #   guest-kit.sh path       print the directory
 #
 # On Debian 12 or 13 as root it installs QEMU (8.2 or newer: from the backports of Debian 12), busybox and a C
@@ -165,9 +165,14 @@ build_initrd() {
 
 # --- peers -----------------------------------------------------------------------------------------------------
 
-# Rust virtiofsd of Debian 13 with its own libc, and C virtiofsd of Debian 12; each started through run-*.
+# Rust virtiofsd of Debian 13 with its own libc; C virtiofsd and qemu-storage-daemon of Debian 12; each started through
+# run-*.
 unpack_peers() {
-  [ -x "$kit/peers/run-rust" ] && [ -x "$kit/peers/run-c" ] && return 0
+  [ -x "$kit/peers/run-rust" ] && [ -x "$kit/peers/run-c" ] || unpack_daemons
+  [ -x "$kit/peers/run-qsd" ] || write_runner c usr/bin/qemu-storage-daemon qsd
+}
+
+unpack_daemons() {
   can_be_made
   apt_root=$kit/apt-peers # apart: nothing is ever installed with the suites of another release in sight
   with_suites trixie bookworm
@@ -184,12 +189,14 @@ unpack_peers() {
   write_runner c usr/lib/qemu/virtiofsd
 }
 
+# write_runner ROOT PROGRAM [NAME]
 write_runner() {
   root=$kit/peers/$1
   libraries=$(find "$root" -name '*.so*' ! -type d -exec dirname {} \; | sort -u | tr '\n' ':')
   loader=$(find "$root" -name 'ld-linux-x86-64.so.2' | head -n 1)
-  printf '#!/bin/sh\nexec %s --library-path %s %s/%s "$@"\n' "$loader" "$libraries" "$root" "$2" >"$kit/peers/run-$1"
-  chmod 755 "$kit/peers/run-$1"
+  printf '#!/bin/sh\nexec %s --library-path %s %s/%s "$@"\n' "$loader" "$libraries" "$root" "$2" \
+    >"$kit/peers/run-${3:-$1}"
+  chmod 755 "$kit/peers/run-${3:-$1}"
 }
 
 # ---------------------------------------------------------------------------------------------------------------
