@@ -16,7 +16,10 @@ const STOP_TIMEOUT_MS = 5000;
 
 export interface BackendCommand {
   readonly program: string;
-  /** Arguments before `--socket-path` and `--shared-dir`. */
+  /**
+   * In them `{socket}` stands for where it shall listen and `{dir}` for the directory it shall serve. Without any
+   * `{socket}`, `--socket-path` and `--shared-dir` follow.
+   */
   readonly args: readonly string[];
 }
 
@@ -34,12 +37,12 @@ export class SpawnedBackend {
   readonly #child: ChildProcess;
   #messages = '';
 
-  private constructor(command: BackendCommand, parent: string) {
+  private constructor(command: BackendCommand, parent: string, shared: string | undefined) {
     this.#directory = mkdtempSync(join(parent, 'vhost-user-'));
-    this.shared = join(this.#directory, 'shared');
+    this.shared = shared ?? join(this.#directory, 'shared');
     this.socketPath = join(this.#directory, 'fs.sock');
-    mkdirSync(this.shared);
-    const args = [...command.args, `--socket-path=${this.socketPath}`, `--shared-dir=${this.shared}`];
+    if (shared === undefined) mkdirSync(this.shared);
+    const args = argumentsFor(command, this.socketPath, this.shared);
     this.#child = spawn(command.program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
     this.#child.stderr!.on(
       'data',
@@ -52,10 +55,15 @@ export class SpawnedBackend {
    * Starts it and waits until it listens.
    *
    * @param parent where its temporary directory goes
+   * @param shared what it serves; otherwise a new, empty directory, which ends with it
    * @throws {Error} with what it wrote to stderr, if it ends instead
    */
-  static async start(command: BackendCommand = OWN_BACKEND, parent = tmpdir()): Promise<SpawnedBackend> {
-    const backend = new SpawnedBackend(command, parent);
+  static async start(
+    command: BackendCommand = OWN_BACKEND,
+    parent = tmpdir(),
+    shared?: string,
+  ): Promise<SpawnedBackend> {
+    const backend = new SpawnedBackend(command, parent, shared);
     try {
       await backend.#listening();
     } catch (error) {
@@ -67,6 +75,18 @@ export class SpawnedBackend {
 
   get pid(): number {
     return this.#child.pid ?? -1;
+  }
+
+  /** Whether it has not ended, as far as this process has heard. */
+  get isRunning(): boolean {
+    return this.#child.pid !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
+  /** How it ended; undefined as long as it runs. */
+  get ending(): string | undefined {
+    const { exitCode, signalCode } = this.#child;
+    if (signalCode !== null) return `was ended by ${signalCode}`;
+    return exitCode === null ? undefined : `ended with status ${exitCode}`;
   }
 
   /** What it wrote to stderr last. */
@@ -82,11 +102,11 @@ export class SpawnedBackend {
   }
 
   /** Ends it and removes its directory. @returns its exit status; undefined if a signal had to end it */
-  async stop(): Promise<number | undefined> {
+  async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<number | undefined> {
     const child = this.#child;
-    if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) {
+    if (this.isRunning) {
       const exited = once(child, 'exit');
-      child.kill('SIGTERM');
+      child.kill(signal);
       const timer = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT_MS);
       await exited;
       clearTimeout(timer);
@@ -105,4 +125,11 @@ export class SpawnedBackend {
       await delay(5);
     }
   }
+}
+
+function argumentsFor({ args }: BackendCommand, socket: string, dir: string): readonly string[] {
+  const filled = args.map((argument) => argument.replaceAll('{socket}', socket).replaceAll('{dir}', dir));
+  return args.some((argument) => argument.includes('{socket}'))
+    ? filled
+    : [...filled, `--socket-path=${socket}`, `--shared-dir=${dir}`];
 }

@@ -6,6 +6,7 @@ import { runDemo } from './demo.ts';
 import { runMtree } from './mtree.ts';
 import { runPlan } from './plan.ts';
 import { runReplay } from './replay.ts';
+import { type ProbeOptions, runProbe } from './probe.ts';
 import { REPORT_FORMATS, type ReportFormat } from './report-file.ts';
 import { reportAndExit } from './report.ts';
 import { runTap } from './tap.ts';
@@ -97,6 +98,17 @@ program
       process.exitCode = await runReplay({ file, timeoutMs: timeout, ...options });
     },
   );
+
+program
+  .command('probe')
+  .description('what a back-end offers, and whether it acknowledges what front-ends rely on')
+  .option('--command <cmd>', "start a back-end: 'CMD {socket} {dir}'; it is ended afterwards")
+  .option('--socket <path>', 'where one listens')
+  .option('--timeout <ms>', 'how long an answer may take', positive, 2000)
+  .option('--json', 'one JSON object instead of text')
+  .action(async ({ timeout, ...options }: Omit<ProbeOptions, 'timeoutMs'> & { timeout: number }) => {
+    process.exitCode = await runProbe({ ...options, timeoutMs: timeout });
+  });
 
 try {
   await program.parseAsync();

@@ -26,6 +26,9 @@ const KINDS: { readonly [mode: number]: FdKind } = {
 
 const SOL_SOCKET = 1;
 const SO_ACCEPTCONN = 30;
+const SO_PEERCRED = 17;
+/** Bytes of `struct ucred`. */
+const UCRED = 12;
 
 const HUGETLBFS_MAGIC = 0x958458f6;
 /** Offset of `f_bsize` in `struct statfs` of 64-bit Linux; `f_type` comes first. */
@@ -65,6 +68,13 @@ export function isListening(fd: number): boolean {
   answer.u32[1] = 4; // its size
   const result = getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, answer.address, answer.address + 4);
   return result === 0 && answer.u32[0] === 1;
+}
+
+/** @returns the process that listened where this Unix socket is connected to, or −errno; 0 if it is in another PID namespace */
+export function peerProcess(fd: number): number {
+  answer.u32[UCRED / 4] = UCRED;
+  const result = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, answer.address, answer.address + UCRED);
+  return result < 0 ? -errno() : answer.u32[0]!;
 }
 
 /** @returns the size in bytes of the pages `fd` is mapped by: those of a hugetlbfs file are huge. Or −errno */

@@ -1,0 +1,22 @@
+import { expect, test } from 'vitest';
+import { assertOneBackend, parseBackendCommand } from '../../src/cli/backend-command.ts';
+
+test.each([
+  ['virtiofsd --socket-path={socket}', ['virtiofsd', '--socket-path={socket}']],
+  [`  a  'b c'\t"d \\" 'e'" f\\ g  `, ['a', 'b c', `d " 'e'`, 'f g']],
+  [`x='{dir}/a b'"c"`, ['x={dir}/a bc']],
+  [`a ''`, ['a', '']],
+  ['a $HOME | b', ['a', '$HOME', '|', 'b']],
+])('%s is cut into its words, and nothing is expanded', (text, [program, ...args]) => {
+  expect(parseBackendCommand(text)).toEqual({ program, args });
+});
+
+test.each([`a 'b`, `a "b`, 'a \\', '', '  ', `'' a`])('%j is refused', (text) => {
+  expect(() => parseBackendCommand(text)).toThrow(expect.objectContaining({ code: 'BAD_OPTION' }));
+});
+
+test('a back-end is named once', () => {
+  expect(() => assertOneBackend({})).toThrow(expect.objectContaining({ code: 'BAD_OPTION' }));
+  expect(() => assertOneBackend({ command: 'a', socket: 'b' })).toThrow();
+  expect(() => assertOneBackend({ socket: 'b' })).not.toThrow();
+});
