@@ -3,7 +3,7 @@
  *
  * To serve a device: `BackendSession` with a `VhostDevice`, a `GuestMemory` and an `EventLoop`. To serve a file system:
  * `FsDevice` over a `FuseServer` over a `FileSystem`, of which `PassthroughFs` is one. To be the other side:
- * `VhostUserFrontend`, or a whole `LoopbackMachine` with its `VirtioFsClient`. To model memory: `MemoryTopology`.
+ * `VhostUserFrontend`, or a whole `Machine` with its `VirtioFsClient`. To model memory: `MemoryTopology`.
  */
 export * from './errors.ts';
 export * from './units.ts';
@@ -36,7 +36,14 @@ export { PassthroughFs } from './passthrough/passthrough-fs.ts';
 export { FsDevice } from './daemon/fs-device.ts';
 
 export { LoopbackMachine, type LoopbackOptions } from './machine/loopback-machine.ts';
-export { VirtioFsClient } from './machine/virtio-fs-client.ts';
+export type { GuestBuffer } from './machine/guest-ram.ts';
+export type { GuestVirtioMem } from './machine/guest-virtio-mem.ts';
+export { Machine } from './machine/machine.ts';
+export type { MachineDevice, MachineDeviceOptions } from './machine/machine-device.ts';
+export type { MachineMemoryOptions } from './machine/machine-memory.ts';
+export type { MemslotArray, MemslotArrayOptions } from './machine/memslot-array.ts';
+export type { DimmPlug, GuestDimm, VirtioMemPlug } from './machine/plugged-memory.ts';
+export { expectAnswer, ROOT, VirtioFsClient } from './machine/virtio-fs-client.ts';
 export { VirtioMemDriver } from './machine/virtio-mem-driver.ts';
 
 export * from './memory/access.ts';

@@ -6,46 +6,83 @@ import { createEventfd, drainEventfd, signalEventfd } from '../host/eventfd.ts';
 import { OwnedFd } from '../host/owned-fd.ts';
 import { waitReadable } from '../host/poll.ts';
 import { DriverQueue, driverQueueBytes } from '../virtio/driver-queue.ts';
-import type { GuestRam } from './guest-ram.ts';
+import type { GuestAllocator } from './guest-allocator.ts';
+import type { GuestBuffer } from './guest-ram.ts';
 
-export interface GuestQueueOptions {
+/** The descriptors of a queue: they belong to the device and stay when another driver takes it. */
+export class QueueEvents implements Disposable {
+  readonly kick = openEventfd();
+  readonly call = openEventfd();
+  readonly error = openEventfd();
+
+  /** Forgets what was signalled. */
+  drain(): void {
+    for (const { fd } of [this.kick, this.call, this.error]) drainEventfd(fd);
+  }
+
+  [Symbol.dispose](): void {
+    this.kick.close();
+    this.call.close();
+    this.error.close();
+  }
+}
+
+/** How a driver lays its ring out. */
+export interface GuestRingOptions {
+  /** Entries: a power of two. */
   readonly num: number;
   readonly eventIdx: boolean;
+  /** Descriptors of each request's indirect table; 0 for no indirect tables. */
   readonly indirectEntries: number;
+}
+
+export interface GuestQueueOptions extends GuestRingOptions {
   /** Waits until the descriptor can be read, at most so many milliseconds. */
-  readonly wait?: (fd: number, timeoutMs: number) => void;
+  readonly wait?: ((fd: number, timeoutMs: number) => void) | undefined;
+  /** Borrowed. Default: the queue has its own. */
+  readonly events?: QueueEvents;
 }
 
 export class GuestQueue implements Disposable {
   readonly driver: DriverQueue;
-  readonly #kick = openEventfd();
-  readonly #call = openEventfd();
-  readonly #error = openEventfd();
+  readonly #memory: GuestBuffer;
+  readonly #events: QueueEvents;
+  readonly #isOwner: boolean;
   readonly #wait: (fd: number, timeoutMs: number) => void;
 
-  /** Lays the ring out in the base region. */
-  constructor(ram: GuestRam, options: GuestQueueOptions) {
-    const memory = ram.allocate(driverQueueBytes(options.num, options.indirectEntries), 4096);
-    this.driver = new DriverQueue({ ...options, bytes: memory.bytes, gpa: memory.gpa });
+  /** Lays an empty ring out in guest memory. */
+  constructor(ram: GuestAllocator, options: GuestQueueOptions) {
+    const { num, indirectEntries, events = new QueueEvents() } = options;
+    this.#events = events;
+    this.#isOwner = options.events === undefined;
+    this.#memory = ram.allocate(driverQueueBytes(num, indirectEntries), 4096);
+    this.driver = new DriverQueue({ ...options, ...this.#memory });
     this.driver.reset();
     this.#wait = options.wait ?? waitReadable;
   }
 
+  /** The used index as it is in guest memory. */
+  get usedIndex(): number {
+    const { gpa, bytes } = this.#memory;
+    const at = this.driver.usedGpa - gpa + 2;
+    return bytes[at]! | (bytes[at + 1]! << 8);
+  }
+
   /** The descriptors, lent. */
   get kickFd(): number {
-    return this.#kick.fd;
+    return this.#events.kick.fd;
   }
   get callFd(): number {
-    return this.#call.fd;
+    return this.#events.call.fd;
   }
   get errorFd(): number {
-    return this.#error.fd;
+    return this.#events.error.fd;
   }
 
   /** Lets the device see what was added, and wakes it if it wants that. */
   submit(): void {
     this.driver.publish();
-    if (this.driver.kickNeeded()) signalEventfd(this.#kick.fd);
+    if (this.driver.kickNeeded()) signalEventfd(this.kickFd);
   }
 
   /**
@@ -63,8 +100,8 @@ export class GuestQueue implements Disposable {
       const left = Math.ceil(deadline - performance.now());
       if (left <= 0) throw new ProtocolError('TIMEOUT', `no request was finished in ${timeoutMs} ms`);
       // In slices, to notice when the ring was given up.
-      this.#wait(this.#call.fd, Math.min(left, 100));
-      drainEventfd(this.#call.fd);
+      this.#wait(this.callFd, Math.min(left, 100));
+      drainEventfd(this.callFd);
       if (this.hasFailed()) throw new ProtocolError('CLOSED', 'the device has stopped the ring');
       this.driver.disableCalls();
     }
@@ -72,17 +109,16 @@ export class GuestQueue implements Disposable {
 
   /** Whether the device has signalled an error of this ring since this was last asked. */
   hasFailed(): boolean {
-    return drainEventfd(this.#error.fd) >= 0;
+    return drainEventfd(this.errorFd) >= 0;
   }
 
   [Symbol.dispose](): void {
-    this.#kick.close();
-    this.#call.close();
-    this.#error.close();
+    if (this.#isOwner) this.#events[Symbol.dispose]();
   }
 }
 
-function openEventfd(): OwnedFd {
+/** @throws {RangeError} if there are no descriptors left */
+export function openEventfd(): OwnedFd {
   const fd = createEventfd();
   if (fd < 0) throw new RangeError(`eventfd: ${errnoName(-fd)}`);
   return new OwnedFd(fd);

@@ -22,8 +22,9 @@ import {
   FuseOpcode,
 } from '../../protocol/fuse.ts';
 import { FuseChannel, type FuseAnswer, type FuseCall, type PendingCall } from './fuse-channel.ts';
+import type { GuestAllocator } from './guest-allocator.ts';
+import type { GuestQueue } from './guest-queue.ts';
 import type { GuestBuffer } from './guest-ram.ts';
-import type { LoopbackMachine } from './loopback-machine.ts';
 
 export const ROOT = BigInt(FUSE_ROOT_ID);
 
@@ -59,20 +60,26 @@ const WANTED_FLAGS = [
 
 const DEPTH = 16;
 
+/** What a driver finds of its device: the queues, and memory for its requests. `MachineDevice` and `LoopbackMachine` are such. */
+export interface GuestDevice {
+  readonly ram: GuestAllocator;
+  readonly queues: readonly GuestQueue[];
+}
+
 export class VirtioFsClient {
   readonly #requests: FuseChannel;
   readonly #hiprio: FuseChannel;
 
-  /** @param requestQueue which of the machine's queues carries the requests */
-  constructor(machine: LoopbackMachine, requestQueue = 1) {
+  /** @param requestQueue which of the device's queues carries the requests */
+  constructor(device: GuestDevice, requestQueue = 1) {
     let unique = 0n;
     const options = {
       depth: DEPTH,
-      allocate: (size: number) => machine.ram.allocate(size),
+      allocate: (size: number) => device.ram.allocate(size),
       nextUnique: () => (unique += 2n),
     };
-    this.#hiprio = new FuseChannel(machine.queues[0]!, options);
-    this.#requests = new FuseChannel(machine.queues[requestQueue]!, options);
+    this.#hiprio = new FuseChannel(device.queues[0]!, options);
+    this.#requests = new FuseChannel(device.queues[requestQueue]!, options);
   }
 
   /** FUSE_INIT. The mount begins. */

@@ -12,6 +12,7 @@ import { hex } from '../units.ts';
 import { findAddress, type AddressRange, type OccupiedRange } from './address-search.ts';
 import type { MemoryDevice, MemoryDeviceDescription } from './memory-device.ts';
 import type { MemslotBudget } from './memslot-budget.ts';
+import { undo } from './undo.ts';
 
 export interface DeviceMemoryOptions {
   readonly topology: MemoryTopology;
@@ -110,20 +111,28 @@ export class DeviceMemory {
     this.#placed.set(device, { region, memslots });
   }
 
-  /** Maps a device that has passed `prePlug`. @throws {MemoryDeviceError} NOT_PLUGGED if it has not */
+  /**
+   * Maps a device that has passed `prePlug`.
+   *
+   * @throws {MemoryDeviceError} NOT_PLUGGED if it has not
+   * @throws what a listener of memory threw, such as a vhost back-end's refusal; the device is not plugged then
+   */
   plug(device: MemoryDevice): void {
     const placement = this.#placed.get(device);
     if (placement === undefined || this.#isPlugged(device))
       throw new MemoryDeviceError('NOT_PLUGGED', `device ${device.id ?? '(unnamed)'} is not prepared`);
-    const { region, memslots } = placement;
-    if (region === undefined) {
-      this.#empty.push(device);
-    } else {
-      const at = this.#devices.findIndex(({ address }) => address > device.address);
-      this.#devices.splice(at < 0 ? this.#devices.length : at, 0, device);
-      this.#usedSpace += region.size;
-      this.budget.deviceChanged(1, memslots, hasDecided(device, memslots));
-      this.region.addSubregion(device.address - this.window.start, region);
+    const { region } = placement;
+    if (region === undefined) this.#empty.push(device);
+    else {
+      this.#takeIn(device, placement, 1);
+      try {
+        this.region.addSubregion(device.address - this.window.start, region);
+      } catch (refused) {
+        this.#takeIn(device, placement, -1);
+        this.#placed.delete(device);
+        undo(() => this.region.removeSubregion(region));
+        throw refused;
+      }
     }
     device.plugged?.();
   }
@@ -134,22 +143,41 @@ export class DeviceMemory {
     this.plug(device);
   }
 
-  /** Takes a device out. @throws {MemoryDeviceError} NOT_PLUGGED; STILL_IN_USE if the guest has memory of it */
+  /**
+   * Takes a device out.
+   *
+   * @throws {MemoryDeviceError} NOT_PLUGGED; STILL_IN_USE if the guest has memory of it
+   * @throws what a listener of memory threw; the device is plugged as before then
+   */
   unplug(device: MemoryDevice): void {
     const placement = this.#placed.get(device);
     if (placement === undefined || !this.#isPlugged(device))
       throw new MemoryDeviceError('NOT_PLUGGED', `device ${device.id ?? '(unnamed)'} is not plugged`);
     device.assertUnpluggable?.();
-    const { region, memslots } = placement;
-    const list = region === undefined ? this.#empty : this.#devices;
-    list.splice(list.indexOf(device), 1);
-    this.#placed.delete(device);
-    if (region !== undefined) {
-      this.region.removeSubregion(region);
-      this.#usedSpace -= region.size;
-      this.budget.deviceChanged(-1, memslots, hasDecided(device, memslots));
+    const { region } = placement;
+    if (region === undefined) this.#empty.splice(this.#empty.indexOf(device), 1);
+    else {
+      try {
+        this.region.removeSubregion(region);
+      } catch (refused) {
+        undo(() => this.region.addSubregion(device.address - this.window.start, region));
+        throw refused;
+      }
+      this.#takeIn(device, placement, -1);
     }
+    this.#placed.delete(device);
     device.unplugged?.();
+  }
+
+  /** Keeps account of a device that comes (1) or goes (−1). */
+  #takeIn(device: MemoryDevice, { region, memslots }: Placement, by: 1 | -1): void {
+    const at = this.#devices.findIndex((other) =>
+      by === 1 ? other.address > device.address : other === device,
+    );
+    if (by === -1) this.#devices.splice(at, 1);
+    else this.#devices.splice(at < 0 ? this.#devices.length : at, 0, device);
+    this.#usedSpace += BigInt(by) * (region?.size ?? 0n);
+    this.budget.deviceChanged(by, memslots, hasDecided(device, memslots));
   }
 
   #isPlugged(device: MemoryDevice): boolean {

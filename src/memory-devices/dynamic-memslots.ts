@@ -5,6 +5,7 @@
  *     backend     0───────────────────────────────────size
  */
 import type { MemoryRegion } from '../memory/region.ts';
+import { undo } from './undo.ts';
 
 /** How a backend is cut. All memslots have the same size but the last, which may be shorter. */
 export interface MemslotLayout {
@@ -67,31 +68,48 @@ export class DynamicMemslots {
     return this.#aliases[slot]!.container !== undefined;
   }
 
-  /** Maps those that hold a byte of [offset, offset + size), in one transaction. */
+  /**
+   * Maps those that hold a byte of [offset, offset + size), in one transaction.
+   *
+   * @throws what a listener threw: then none of them is mapped that was not before
+   */
   activate(offset: number, size: number): void {
-    this.#change(offset, size, (slot) => !this.isMapped(slot), 1);
+    this.#change(offset, size, (slot) => !this.isMapped(slot), true);
   }
 
-  /** Unmaps those that hold a byte of [offset, offset + size) and are not needed any more, in one transaction. */
+  /**
+   * Unmaps those that hold a byte of [offset, offset + size) and are not needed any more, in one transaction.
+   *
+   * @throws what a listener threw: then all of them are mapped that were before
+   */
   deactivate(offset: number, size: number, isNeeded: (slot: number) => boolean): void {
-    this.#change(offset, size, (slot) => this.isMapped(slot) && !isNeeded(slot), -1);
+    this.#change(offset, size, (slot) => this.isMapped(slot) && !isNeeded(slot), false);
   }
 
-  #change(offset: number, size: number, applies: (slot: number) => boolean, by: 1 | -1): void {
+  #change(offset: number, size: number, applies: (slot: number) => boolean, isMapped: boolean): void {
     const { memslotSize } = this.layout;
     const first = Math.floor(offset / memslotSize);
     const last = Math.floor((offset + size - 1) / memslotSize);
-    const { topology } = this.#container;
-    let isOpen = false;
-    for (let slot = first; slot <= last; slot += 1) {
-      if (!applies(slot)) continue;
-      if (!isOpen) topology.begin();
-      isOpen = true;
-      const alias = this.#aliases[slot]!;
-      if (by === 1) this.#container.addSubregion(BigInt(slot * memslotSize), alias);
-      else this.#container.removeSubregion(alias);
-      this.#mapped += by;
+    const slots: number[] = [];
+    for (let slot = first; slot <= last; slot += 1) if (applies(slot)) slots.push(slot);
+    if (slots.length === 0) return;
+    try {
+      this.#set(slots, isMapped);
+    } catch (refused) {
+      undo(() => this.#set(slots, !isMapped));
+      throw refused;
     }
-    if (isOpen) topology.commit();
+  }
+
+  #set(slots: readonly number[], isMapped: boolean): void {
+    const { topology } = this.#container;
+    topology.begin();
+    for (const slot of slots) {
+      const alias = this.#aliases[slot]!;
+      if (isMapped) this.#container.addSubregion(BigInt(slot * this.layout.memslotSize), alias);
+      else this.#container.removeSubregion(alias);
+    }
+    this.#mapped += isMapped ? slots.length : -slots.length;
+    topology.commit();
   }
 }

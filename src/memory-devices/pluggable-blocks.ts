@@ -3,7 +3,7 @@
  * plugged the RAM is discarded; the discard manager of its region tells who must know.
  *
  *     plug      preallocate → map memslots → tell listeners → mark plugged       any refusal undoes what came before
- *     unplug    discard → tell listeners → mark unplugged → unmap memslots
+ *     unplug    discard → tell listeners → mark unplugged → unmap memslots       as does one here: the blocks stay plugged, empty
  */
 import { VirtioMemState } from '../../protocol/virtio-mem.ts';
 import type { MemoryRegion } from '../memory/region.ts';
@@ -77,30 +77,45 @@ export class PluggableBlocks {
     return this.#bitmap.isAllClear(first, blocks) ? VirtioMemState.UNPLUGGED : VirtioMemState.MIXED;
   }
 
-  /** Plugs blocks that are all unplugged. @returns false: the host or a listener refused, and nothing has changed */
+  /**
+   * Plugs blocks that are all unplugged.
+   *
+   * @returns false: the host or a listener of discards refused, and nothing has changed
+   * @throws what a listener of memory threw, such as a vhost back-end's refusal; nothing has changed
+   */
   plug(first: number, blocks: number): boolean {
     const { blockSize } = this.#options;
     if (!this.#populate(first * blockSize, blocks * blockSize)) return false;
-    this.#bitmap.set(first, blocks);
-    this.#plugged += blocks;
-    this.#countInMemslots(first, blocks, 1);
+    this.#markPlugged(first, blocks);
     return true;
   }
 
-  /** Unplugs blocks that are all plugged. @returns false: the host refused, and nothing has changed */
+  /**
+   * Unplugs blocks that are all plugged.
+   *
+   * @returns false: the host refused, and nothing has changed
+   * @throws what a listener of memory threw; the blocks are plugged as before, but what was in them is gone
+   */
   unplug(first: number, blocks: number): boolean {
     const { blockSize } = this.#options;
     const [offset, size] = [first * blockSize, blocks * blockSize];
     if (!this.#discard(offset, size)) return false;
     this.discardManager.notifyDiscard(this.#source, offset, offset + size);
-    this.#bitmap.clear(first, blocks);
-    this.#plugged -= blocks;
-    this.#countInMemslots(first, blocks, -1);
-    this.#deactivate(offset, size);
+    this.#markUnplugged(first, blocks);
+    try {
+      this.#deactivate(offset, size);
+    } catch (refused) {
+      this.discardManager.notifyPopulate(this.#source, offset, offset + size);
+      this.#markPlugged(first, blocks);
+      throw refused;
+    }
     return true;
   }
 
-  /** @returns false: the host refused, and nothing has changed */
+  /**
+   * @returns false: the host refused, and nothing has changed
+   * @throws what a listener of memory threw; nothing is plugged all the same, but memslots may be mapped that have nothing in them
+   */
   unplugAll(): boolean {
     const size = Number(this.#options.backend.region.size);
     if (!this.#discard(0, size)) return false;
@@ -112,18 +127,39 @@ export class PluggableBlocks {
     return true;
   }
 
+  #markPlugged(first: number, blocks: number): void {
+    this.#bitmap.set(first, blocks);
+    this.#plugged += blocks;
+    this.#countInMemslots(first, blocks, 1);
+  }
+
+  #markUnplugged(first: number, blocks: number): void {
+    this.#bitmap.clear(first, blocks);
+    this.#plugged -= blocks;
+    this.#countInMemslots(first, blocks, -1);
+  }
+
   /** Everything that must have happened before blocks are marked plugged; undone if it fails. */
   #populate(offset: number, size: number): boolean {
     const { backend, preallocates } = this.#options;
     let isPopulated = !preallocates || (backend.memory.preallocate?.(offset, size) ?? 0) >= 0;
     if (isPopulated) {
-      // Listeners that find the memslot register, and hear of what is plugged already; the notification tells the rest.
-      this.#memslots?.activate(offset, size);
+      this.#activate(offset, size);
       isPopulated = this.discardManager.notifyPopulate(this.#source, offset, offset + size) === 0;
       if (!isPopulated) this.#deactivate(offset, size);
     }
     if (!isPopulated) this.#discard(offset, size); // what preallocation or a listener touched
     return isPopulated;
+  }
+
+  /** Listeners that find the memslot register, and hear of what is plugged already; the notification that follows tells the rest. */
+  #activate(offset: number, size: number): void {
+    try {
+      this.#memslots?.activate(offset, size);
+    } catch (refused) {
+      this.#discard(offset, size);
+      throw refused;
+    }
   }
 
   #discard(offset: number, size: number): boolean {
