@@ -1,5 +1,5 @@
 /**
- * The memory of a q35 machine, as far as memory devices and vhost back-ends see it: RAM below and above 4 GiB, the hole that the
+ * The memory of a PC (q35, or i440FX), as far as memory devices and vhost back-ends see it: RAM below and above 4 GiB, the hole that the
  * firmware opens and closes, the window for memory devices above it all.
  *
  *     0 ──── RAM ────┤   (PCI)   4 GiB ── rest of RAM ──┤  up to 1 GiB ├── device memory: maxmem − RAM, + 1 GiB for each socket ──
@@ -18,9 +18,11 @@ import { VhostSlotCounter } from './vhost-sections.ts';
 
 const FOUR_GIB = 4n << 30n;
 const ONE_GIB = 1n << 30n;
-/** With this much RAM or more, only 2 GiB are below 4 GiB. */
-const LOW_RAM_SPLIT = 0xb000_0000n;
-const LOW_RAM_WHEN_SPLIT = 0x8000_0000n;
+/** With `split` bytes of RAM or more, only `low` are below 4 GiB. */
+const LOW_RAM = {
+  q35: { split: 0xb000_0000n, low: 0x8000_0000n },
+  pc: { split: 0xe000_0000n, low: 0xc000_0000n },
+};
 /** Where the firmware's ROMs are seen until it has copied itself into RAM. */
 const FIRMWARE_HOLE = { start: 0xc_0000n, size: 0x4_0000n };
 
@@ -34,6 +36,8 @@ export interface PcMemoryOptions {
   readonly maxmem?: bigint;
   /** Sockets for memory modules. Default 0. */
   readonly dimmSlots?: number;
+  /** Which of QEMU's PCs; they differ in how much RAM is below 4 GiB. Default `q35`. */
+  readonly machine?: 'q35' | 'pc';
   /** How many memslots the hypervisor has. Default: no limit. */
   readonly hypervisorLimit?: number;
 }
@@ -51,12 +55,13 @@ export class PcMemory {
   readonly #hole: MemoryRegion;
 
   /** @throws {MemoryDeviceError} BAD_PROPERTY */
-  constructor({ ram, maxmem, dimmSlots = 0, hypervisorLimit }: PcMemoryOptions) {
+  constructor(options: PcMemoryOptions) {
+    const { ram, maxmem, dimmSlots = 0, machine = 'q35', hypervisorLimit } = options;
     const { topology } = this;
     this.dimmSlots = new DimmSlots(dimmSlots);
     this.system = topology.createRegion({ name: 'system', kind: 'container', size: SPACE_SIZE });
     const all = this.#createRam(ram);
-    const low = all.size >= LOW_RAM_SPLIT ? LOW_RAM_WHEN_SPLIT : all.size;
+    const low = all.size >= LOW_RAM[machine].split ? LOW_RAM[machine].low : all.size;
     this.#show('ram-below-4g', all, { at: 0n, offset: 0n, size: low });
     if (all.size > low) this.#show('ram-above-4g', all, { at: FOUR_GIB, offset: low, size: all.size - low });
     this.#hole = topology.createRegion({ name: 'firmware', kind: 'io', size: FIRMWARE_HOLE.size });

@@ -45,7 +45,16 @@ export type RecordedEvent =
   | RecordedCommit
   | { readonly ev: 'vhost_init' | 'start' | 'stop' | 'cleanup'; readonly dev: number }
   | { readonly ev: 'mdev_plug' | 'mdev_pre_plug' | 'mdev_unplug'; readonly id: string; readonly addr: number }
-  | { readonly ev: 'other' };
+  | RecordedVmemRequest
+  | { readonly ev: 'vmem_resp'; readonly type: number }
+  | { readonly ev: 'vmem_reset' | 'other' };
+
+export interface RecordedVmemRequest {
+  readonly ev: 'vmem_req';
+  readonly op: string;
+  readonly addr?: number;
+  readonly nb_blocks?: number;
+}
 
 export interface RecordedFd {
   readonly kind: string;
@@ -68,11 +77,16 @@ export interface Recording {
   readonly events: readonly RecordedEvent[];
   /** Frames by their number, for each connection; empty if only events were kept. */
   readonly conversations: readonly ReadonlyMap<number, RecordedFrame>[];
-  /** QEMU arguments and what was plugged later: `memory-backend-memfd,id=mem0,…`. */
-  readonly objects: readonly Readonly<Record<string, string>>[];
+  /** QEMU's arguments. */
+  readonly qemu: readonly string[];
+  /** What was made by QEMU's arguments and later, in that order: `memory-backend-memfd,id=mem0,…`. */
+  readonly objects: readonly RecordedObject[];
   /** QEMU itself died at the end. */
   readonly isCrash: boolean;
 }
+
+/** Options of an object or a device; the first, which names what it is, as `type`. Those of objects QEMU refused to make are not listed. */
+export type RecordedObject = Readonly<Record<string, string>>;
 
 /** All directories that hold a recording, below these. */
 export function findRecordings(paths: readonly string[]): string[] {
@@ -91,7 +105,8 @@ export function loadRecording(path: string): Recording {
   const events = lines<RecordedEvent>(join(path, 'events.jsonl.gz'));
   const logs = readdirSync(path).filter((name) => /^messages.*\.jsonl\.gz$/.test(name));
   const conversations = logs.sort().flatMap((name) => conversationsOf(lines<LogLine>(join(path, name))));
-  return { path, events, conversations, objects: objectsOf(path), isCrash: hasCrashed(path) };
+  const qemu = argumentsOf(path);
+  return { path, events, conversations, qemu, objects: objectsOf(path, qemu), isCrash: hasCrashed(path) };
 }
 
 interface LogLine {
@@ -140,38 +155,65 @@ function conversationsOf(log: readonly LogLine[]): ReadonlyMap<number, RecordedF
   });
 }
 
-/** Options of every -object and -device, and of every object-add and device_add, as text. */
-function objectsOf(path: string): Readonly<Record<string, string>>[] {
+function argumentsOf(path: string): readonly string[] {
   const { qemu } = JSON.parse(readFileSync(join(path, 'cmdline.json'), 'utf8')) as {
     readonly qemu: readonly string[];
   };
-  const fromArguments = qemu
-    .filter((_, index) => qemu[index - 1] === '-object' || qemu[index - 1] === '-device')
+  return qemu;
+}
+
+/** Options of every -object and -device, then of every object-add and device_add, as text. */
+function objectsOf(path: string, qemu: readonly string[]): RecordedObject[] {
+  const log = join(path, 'qmp.jsonl.gz');
+  return [
+    ...optionsAfter(qemu, '-object', '-device'),
+    ...(existsSync(log) ? createdIn(lines<unknown>(log)) : []),
+  ];
+}
+
+/** The options that stand after one of these: `-m size=1G,slots=4`. The first may go without its name, which is `type` then. */
+export const optionsAfter = (qemu: readonly string[], ...names: string[]): RecordedObject[] =>
+  qemu
+    .filter((_, index) => names.includes(qemu[index - 1] ?? ''))
     .map((text) =>
       Object.fromEntries(
-        text.split(',').map((option, index) => optionOf(index === 0 ? `type=${option}` : option)),
+        text
+          .split(',')
+          .map((option, index) => optionOf(index === 0 && !option.includes('=') ? `type=${option}` : option)),
       ),
     );
-  const log = join(path, 'qmp.jsonl.gz');
-  return existsSync(log) ? [...fromArguments, ...lines<unknown>(log).flatMap(plugged)] : fromArguments;
-}
 
 const optionOf = (option: string): [string, string] => {
   const at = option.indexOf('=');
   return at < 0 ? [option, 'on'] : [option.slice(0, at), option.slice(at + 1)];
 };
 
+/** What commands created; one that is answered with an error created nothing. */
+function createdIn(log: readonly unknown[]): RecordedObject[] {
+  const created: RecordedObject[] = [];
+  let latest: readonly RecordedObject[] = [];
+  for (const line of log) {
+    const { qmp_reply: reply } = line as { readonly qmp_reply?: { readonly error?: unknown } };
+    if (reply === undefined) {
+      created.push(...latest);
+      latest = createdBy(line);
+    } else if (reply.error !== undefined) latest = [];
+  }
+  return [...created, ...latest];
+}
+
 /** Commands that create something, wherever in a line of the log they stand. */
-function plugged(line: unknown): Readonly<Record<string, string>>[] {
+function createdBy(line: unknown): RecordedObject[] {
   if (typeof line !== 'object' || line === null) return [];
   const { execute, arguments: given } = line as { readonly execute?: string; readonly arguments?: object };
-  if ((execute === 'device_add' || execute === 'object-add') && given !== undefined)
-    return [
-      Object.fromEntries(
-        Object.entries(given).map(([key, value]) => [key, value === true ? 'on' : String(value)]),
-      ),
-    ];
-  return Object.values(line).flatMap(plugged);
+  if ((execute === 'device_add' || execute === 'object-add') && given !== undefined) {
+    const options = Object.entries(given).map(([key, value]) => [
+      key === 'driver' || key === 'qom-type' ? 'type' : key,
+      value === true ? 'on' : value === false ? 'off' : String(value),
+    ]);
+    return [Object.fromEntries(options) as RecordedObject];
+  }
+  return Object.values(line).flatMap(createdBy);
 }
 
 function hasCrashed(path: string): boolean {

@@ -1,33 +1,28 @@
 /**
  * Does a recorded session again: the inputs QEMU had go into our device front-ends, and what they send is compared with what QEMU sent.
  *
- * Inputs are the events, and what a guest or an operator decides and only the messages show: features, ring addresses and sizes, resets,
- * the begin and end of logging, state transfer. Everything else has to come out.
+ * Level 1 feeds the sections that each commit showed QEMU's vhost devices. Level 2 feeds what memory devices went through into ours: their
+ * sections have to come out, and the messages from those.
  */
-import { execFileSync } from 'node:child_process';
-import { constants, mkdtempSync, openSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
-import { VHOST_F_LOG_ALL, VhostUserHeader } from '../../protocol/vhost-user.ts';
+import { basename } from 'node:path';
+import { VhostUserHeader } from '../../protocol/vhost-user.ts';
 import { VringAddr } from '../../protocol/vhost-user-payloads.ts';
-import { hasBit } from '../../protocol/bits.ts';
-import { ProtocolError } from '../../src/errors.ts';
-import { createEventfd } from '../../src/host/eventfd.ts';
-import { Cleanup, OwnedFd } from '../../src/host/owned-fd.ts';
-import { socketPair } from '../../src/host/unix-socket.ts';
-import type { MemorySection } from '../../src/memory/listener.ts';
-import { VhostUserFrontend } from '../../src/vhost/frontend.ts';
-import { DeviceFrontend } from '../../src/vhost/frontend-device.ts';
-import { Beyond, Difference, RecordedPeer } from './frontend-peer.ts';
-import { RecordedMemory } from './frontend-recorded-memory.ts';
+import { MemoryDeviceError, ProtocolError } from '../../src/errors.ts';
+import { Cleanup } from '../../src/host/owned-fd.ts';
+import { DeviceInputs, SectionInputs, type MemoryInputs } from './frontend-inputs.ts';
+import { Beyond, Difference } from './frontend-peer.ts';
 import {
   loadRecording,
-  type RecordedCommit,
   type RecordedEvent,
   type RecordedFrame,
   type RecordedMessage,
   type Recording,
 } from './frontend-recording.ts';
+import { ReplayedDevice } from './frontend-replayed-device.ts';
+
+/** What guest memory is taken from: the sections of the recording, or our own memory devices. */
+export type Level = 1 | 2;
+export const LEVELS: readonly Level[] = [1, 2];
 
 export interface Outcome {
   readonly name: string;
@@ -37,9 +32,9 @@ export interface Outcome {
   readonly difference?: string;
 }
 
-export function replay(path: string): Outcome {
+export function replay(path: string, level: Level): Outcome {
   const recording = loadRecording(path);
-  using replaying = new Replay(recording);
+  using replaying = new Replay(recording, level);
   const name = basename(path);
   try {
     replaying.run();
@@ -47,7 +42,12 @@ export function replay(path: string): Outcome {
     const { messages } = replaying;
     if (error instanceof Beyond && recording.isCrash)
       return { name, messages, cut: `QEMU dies here; ${error.message}` };
-    if (!(error instanceof Difference) && !(error instanceof ProtocolError)) throw error;
+    if (
+      !(error instanceof Difference) &&
+      !(error instanceof ProtocolError) &&
+      !(error instanceof MemoryDeviceError)
+    )
+      throw error;
     return { name, messages, difference: error.message };
   }
   return { name, messages: replaying.messages, ...(replaying.hasDead ? { cut: 'the back-end dies' } : {}) };
@@ -56,12 +56,13 @@ export function replay(path: string): Outcome {
 class Replay implements Disposable {
   readonly #recording: Recording;
   readonly #owned = new Cleanup();
-  readonly #memory: RecordedMemory;
+  readonly #memory: MemoryInputs;
   readonly #devices = new Map<number, ReplayedDevice>();
 
-  constructor(recording: Recording) {
+  constructor(recording: Recording, level: Level) {
     this.#recording = recording;
-    this.#memory = new RecordedMemory(recording, this.#owned);
+    const Inputs = level === 1 ? SectionInputs : DeviceInputs;
+    this.#memory = new Inputs(recording, this.#owned);
   }
 
   get messages(): number {
@@ -88,17 +89,19 @@ class Replay implements Disposable {
   }
 
   #feed(event: RecordedEvent, index: number): void {
-    if (event.ev === 'mdev_pre_plug' || event.ev === 'mdev_plug') return this.#memory.place(event.addr);
-    if (event.ev === 'mdev_unplug') return this.#memory.free(event.addr);
-    if (!('dev' in event)) return undefined;
+    if (!('dev' in event)) return this.#memory.event(event, index);
     if (event.ev === 'vhost_init') return this.#connect(event.dev);
     const device = this.#devices.get(event.dev);
     if (device === undefined) throw new Difference(`device ${event.dev}: was never connected`);
-    if (event.ev === 'commit') return device.commit(event, this.#memory);
     if (event.ev === 'msg') return device.cause(event, index);
     if (event.ev === 'start') return device.start(index);
     if (event.ev === 'stop') return device.device.stop();
-    return device.device.close();
+    if (event.ev === 'commit') {
+      this.#memory.commit(event, index, device);
+      return device.check(event);
+    }
+    device.device.close();
+    return this.#memory.disconnect(event.dev, device);
   }
 
   #connect(dev: number): void {
@@ -113,6 +116,7 @@ class Replay implements Disposable {
     const device = new ReplayedDevice(this.#recording.events, dev, messages, frames, this.#owned);
     this.#devices.set(dev, device);
     device.device.connect();
+    this.#memory.connect(dev, device);
   }
 
   [Symbol.dispose](): void {
@@ -129,156 +133,4 @@ function isLogged(
   if (ring === undefined) return true;
   const octets = Buffer.from(frame.hex, 'hex').subarray(VhostUserHeader.size);
   return VringAddr.decode(octets).logGuestAddr === BigInt(ring);
-}
-
-class ReplayedDevice {
-  readonly peer: RecordedPeer;
-  readonly device: DeviceFrontend;
-  readonly #events: readonly RecordedEvent[];
-  readonly #dev: number;
-  readonly #frames: ReadonlyMap<number, RecordedFrame> | undefined;
-  readonly #queues: number;
-  readonly #owned: Cleanup;
-  #flat = new Map<string, MemorySection>();
-  #startedBy = -1;
-  #hasRun = false;
-
-  constructor(
-    events: readonly RecordedEvent[],
-    dev: number,
-    messages: readonly RecordedMessage[],
-    frames: ReadonlyMap<number, RecordedFrame> | undefined,
-    owned: Cleanup,
-  ) {
-    this.#events = events;
-    this.#dev = dev;
-    this.#frames = frames;
-    this.#owned = owned;
-    this.#queues = messages.filter(({ name }) => name === 'SET_VRING_ERR').length;
-    const [theirs, ours] = socketPair();
-    this.peer = new RecordedPeer(theirs, messages, frames);
-    owned.defer(() => this.peer.close());
-    const frontend = new VhostUserFrontend(ours, {
-      mode: 'qemu',
-      timeoutMs: 500,
-      wait: () => this.peer.drain(),
-    });
-    const notifiers = Array.from({ length: this.#queues }, () => ({
-      maskedFd: this.#eventfd(),
-      errorFd: this.#eventfd(),
-    }));
-    const name = `device ${dev}`;
-    this.device = owned.use(new DeviceFrontend(frontend, { name, notifiers, hasBackendChannel: true }));
-  }
-
-  /** The sections of a commit, as the listener of this device is told them. */
-  commit({ flat, regions, started }: RecordedCommit, memory: RecordedMemory): void {
-    const { listener } = this.device;
-    if (flat !== undefined) {
-      const next = new Map(flat.map((row) => [String(row), memory.section(row)]));
-      for (const [row, section] of this.#flat) if (!next.has(row)) listener.regionDel(section);
-      for (const [row, section] of next) if (!this.#flat.has(row)) listener.regionAdd(section);
-      this.#flat = next;
-    }
-    listener.commit();
-    if (regions === undefined) return;
-    const ours = listener.regions.map(({ section, start, size, offset }) =>
-      [section.region.name, start, size, section.region.block!.hostAddress! + offset].join(),
-    );
-    if (ours.join(' ') !== regions.map((row) => row.join()).join(' '))
-      throw new Difference(`regions are ${ours.join(' ')}, QEMU's ${regions.join(' ')}`);
-    if (this.device.isStarted !== (started === 1) && !this.peer.hasClosed)
-      throw new Difference(`a commit finds the device started: ${this.device.isStarted}, in QEMU ${started}`);
-  }
-
-  /** A message that is not there yet: either it shows what somebody wanted, or we should have sent it. */
-  cause(message: RecordedMessage, index: number): void {
-    this.peer.drain();
-    if (this.peer.has(message) || this.peer.hasClosed) return;
-    const { name } = message;
-    const start = name === 'SET_VRING_CALL' ? this.#startAfter(index) : -1;
-    if (start >= 0) this.start(start);
-    else if (name === 'RESET_DEVICE') this.device.reset();
-    else if (name === 'SET_LOG_BASE') this.device.startLog();
-    else if (name === 'SET_FEATURES') this.device.stopLog();
-    else if (name === 'SET_DEVICE_STATE_FD') this.#transferState();
-    else if (name === 'CHECK_DEVICE_STATE') this.device.finishState();
-    this.peer.drain();
-    if (!this.peer.has(message)) throw new Difference(`message ${message.n}: QEMU sends ${name}, we nothing`);
-  }
-
-  /** @param index of the event; the messages before it may have brought it about already */
-  start(index: number): void {
-    if (this.#startedBy === index) return;
-    this.#startedBy = index;
-    this.#hasRun = true;
-    const messages = this.#messagesOfStart(index);
-    const features = BigInt(messages.find(({ name }) => name === 'SET_FEATURES')?.u64 ?? 0);
-    if (hasBit(features, VHOST_F_LOG_ALL)) this.device.startLog();
-    else this.device.stopLog();
-    let apart = 0n; // user address less guest address, where memory is not shared and we have no region to know it from
-    const queues = Array.from({ length: this.#queues }, (_, queue) => {
-      const num = messages.find(({ name, index: of }) => name === 'SET_VRING_NUM' && of === queue)?.num ?? 1;
-      const ring = this.#ringOf(
-        messages.find(({ name, index: of }) => name === 'SET_VRING_ADDR' && of === queue),
-      );
-      apart = ring.apart;
-      return { num, ...ring, kickFd: this.#eventfd(), callFd: this.#eventfd() };
-    });
-    const userAddress = (at: bigint, size: number): bigint => this.device.userAddress(at, size) ?? at + apart;
-    this.device.start({ features: features & ~(1n << BigInt(VHOST_F_LOG_ALL)), queues, userAddress });
-  }
-
-  #startAfter(index: number): number {
-    for (let at = index; at < this.#events.length; at += 1) {
-      const event = this.#events[at]!;
-      if (!('dev' in event) || event.dev !== this.#dev) continue;
-      if (event.ev === 'start') return at;
-      if (event.ev !== 'msg' || event.name !== 'SET_VRING_CALL') return -1;
-    }
-    return -1;
-  }
-
-  #messagesOfStart(index: number): RecordedMessage[] {
-    const messages: RecordedMessage[] = [];
-    for (const event of this.#events.slice(index + 1)) {
-      if (!('dev' in event) || event.dev !== this.#dev) continue;
-      if (event.ev !== 'msg') break;
-      messages.push(event);
-    }
-    return messages;
-  }
-
-  /** Guest addresses: the used ring's is recorded, the others are as far from it as they are in user addresses. */
-  #ringOf(
-    message: RecordedMessage | undefined,
-  ): Record<'descGpa' | 'availGpa' | 'usedGpa' | 'apart', bigint> {
-    const usedGpa = BigInt(message?.log_guest_addr ?? 0);
-    const hex = message === undefined ? undefined : this.#frames?.get(message.n)?.hex;
-    if (hex === undefined) return { descGpa: usedGpa, availGpa: usedGpa, usedGpa, apart: 0n };
-    const address = VringAddr.decode(Buffer.from(hex, 'hex').subarray(VhostUserHeader.size));
-    const apart = address.usedUserAddr - usedGpa;
-    return { descGpa: address.descUserAddr - apart, availGpa: address.availUserAddr - apart, usedGpa, apart };
-  }
-
-  #transferState(): void {
-    using pipe = openFifo();
-    this.device.transferState(this.#hasRun ? 'save' : 'load', pipe.fd);
-  }
-
-  #eventfd(): number {
-    return this.#owned.use(new OwnedFd(createEventfd())).fd;
-  }
-}
-
-const MKFIFO = 'mkfifo';
-
-/** A pipe with a name, as there is no other to be had here. */
-function openFifo(): OwnedFd {
-  const directory = mkdtempSync(join(tmpdir(), 'fifo-'));
-  const path = join(directory, 'fifo');
-  execFileSync(MKFIFO, [path]);
-  const fd = new OwnedFd(openSync(path, constants.O_RDWR | constants.O_NONBLOCK));
-  rmSync(directory, { recursive: true });
-  return fd;
 }

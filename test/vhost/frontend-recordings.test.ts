@@ -1,9 +1,9 @@
-/** The front-end against recorded sessions of QEMU: the same inputs give the same messages. */
+/** The front-end against recorded sessions of QEMU: the same sections, and the same memory devices, give the same messages. */
 import { basename, dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { findRecordings } from '../oracle/frontend-recording.ts';
-import { replay } from '../oracle/frontend-replay.ts';
+import { LEVELS, replay } from '../oracle/frontend-replay.ts';
 
 const fixtures = fileURLToPath(new URL('../../fixtures/vhost-user', import.meta.url));
 const recordings = findRecordings([fixtures]).map((path): [string, string] => [
@@ -23,8 +23,10 @@ test('there are recordings of both versions', () => {
   expect(recordings.length).toBe(36);
 });
 
-test.each(recordings)('%s: the front-end sends what QEMU sent', (name, path) => {
-  const { difference, messages, cut } = replay(path);
-  expect(difference).toBeUndefined();
-  expect(cut === undefined ? undefined : [messages, cut]).toEqual(CUT.get(name));
+describe.each(LEVELS)('level %i', (level) => {
+  test.each(recordings)('%s: the front-end sends what QEMU sent', (name, path) => {
+    const { difference, messages, cut } = replay(path, level);
+    expect(difference).toBeUndefined();
+    expect(cut === undefined ? undefined : [messages, cut]).toEqual(CUT.get(name));
+  });
 });
