@@ -33,6 +33,17 @@ const ALLOWED: { readonly [layer: string]: readonly string[] } = {
     'log',
     ...BASE,
   ],
+  conformance: [
+    'machine',
+    'vhost',
+    'virtio',
+    'guest-memory',
+    'memory-devices',
+    'memory',
+    'host',
+    'log',
+    ...BASE,
+  ],
   daemon: [
     'machine',
     'passthrough',

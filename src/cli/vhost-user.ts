@@ -1,6 +1,8 @@
 #!/usr/bin/env node
 /** `vhost-user`: the toolkit's commands. One file each; this one only knows their names. */
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { DEVICE_NAMES, LEVELS } from '../conformance/case.ts';
+import { runConform } from './conform.ts';
 import { runDecode } from './decode.ts';
 import { runDemo } from './demo.ts';
 import { runMtree } from './mtree.ts';
@@ -109,6 +111,32 @@ program
   .action(async ({ timeout, ...options }: Omit<ProbeOptions, 'timeoutMs'> & { timeout: number }) => {
     process.exitCode = await runProbe({ ...options, timeoutMs: timeout });
   });
+
+program
+  .command('conform')
+  .description('run the conformance suite against a back-end; status 1 if it does not keep the specification')
+  .option('--command <command>', 'starts the back-end; {socket} and {dir} are replaced')
+  .option('--socket <path>', 'where a back-end listens that keeps running')
+  .addOption(new Option('--device <device>', 'whose requests are made').choices(DEVICE_NAMES).default('any'))
+  .option('--only <id...>', 'these cases, or all below these names')
+  .option('--report <file...>', 'write a report: .json, .tap or .html')
+  .option('--timeout <ms>', 'how long an answer may take', positive, 2000)
+  .option('--list', 'say what cases there are, and run none')
+  .option('--name <name>', 'what reports call the back-end')
+  .option('--backend-version <text>', 'its version, for reports')
+  .addOption(
+    new Option('--fail-on <level>', 'the weakest level that makes the exit status 1')
+      .choices(LEVELS)
+      .default('should'),
+  )
+  .action(
+    async ({
+      timeout,
+      ...options
+    }: Omit<Parameters<typeof runConform>[0], 'timeoutMs'> & { readonly timeout: number }) => {
+      process.exitCode = await runConform({ timeoutMs: timeout, ...options });
+    },
+  );
 
 try {
   await program.parseAsync();

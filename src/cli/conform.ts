@@ -1,0 +1,112 @@
+/** `vhost-user conform`: runs the conformance suite against a back-end. */
+import { basename } from 'node:path';
+import { BackendGone } from '../conformance/backend.ts';
+import { BackendProcess } from '../conformance/backend-process.ts';
+import { BackendSocket } from '../conformance/backend-socket.ts';
+import { type ConformanceCase, type DeviceName, type Level, LEVELS } from '../conformance/case.ts';
+import { CASES } from '../conformance/cases/index.ts';
+import { DEVICES } from '../conformance/device.ts';
+import type { ConformanceReport } from '../conformance/report.ts';
+import { resultLine, summaryText } from '../conformance/reports/terminal.ts';
+import { runSuite } from '../conformance/suite.ts';
+import { ConfigError } from '../errors.ts';
+import { writeReport } from './report-file.ts';
+import { type TextOutput, standardOutput } from './text-output.ts';
+import { VERSION } from './version.ts';
+
+export interface ConformOptions {
+  /** Starts the back-end; `{socket}` and `{dir}` are replaced. */
+  readonly command?: string;
+  /** Where a back-end listens that somebody else started. */
+  readonly socket?: string;
+  readonly device: DeviceName;
+  /** Ids, or beginnings of ids: `memory.add` runs all cases below it. */
+  readonly only?: readonly string[];
+  readonly report?: readonly string[];
+  readonly timeoutMs: number;
+  readonly list?: boolean;
+  readonly name?: string;
+  readonly backendVersion?: string;
+  /** The weakest level whose failures make the exit status 1. */
+  readonly failOn: Level;
+  /** Standard output unless told otherwise. */
+  readonly output?: TextOutput;
+}
+
+/** @returns the exit status. @throws {ConfigError} if the back-end cannot be reached, or an option is wrong */
+export async function runConform(options: ConformOptions): Promise<number> {
+  const output = options.output ?? standardOutput();
+  const cases = chosen(options.only);
+  if (options.list === true) {
+    for (const { id, level, title } of cases) output.write(`${id}  (${level})  ${title}\n`);
+    return 0;
+  }
+  const report = await run(options, cases, output);
+  output.write(`${summaryText(report)}\n`);
+  for (const path of options.report ?? []) await writeReport(rendered(path, [report]), path);
+  const counted = LEVELS.slice(0, LEVELS.indexOf(options.failOn) + 1);
+  const isBad = report.cases.some(
+    ({ verdict, level }) => counted.includes(level) && (verdict === 'fail' || verdict === 'dead'),
+  );
+  return isBad ? 1 : 0;
+}
+
+async function run(
+  options: ConformOptions,
+  cases: readonly ConformanceCase[],
+  output: TextOutput,
+): Promise<ConformanceReport> {
+  const { command, socket, device, timeoutMs } = options;
+  if ((command === undefined) === (socket === undefined))
+    throw new ConfigError('BAD_OPTION', 'one of --command and --socket says where the back-end is');
+  const words = wordsOf(command ?? '');
+  const name = options.name ?? basename(words[0] ?? socket ?? '');
+  const backend =
+    socket === undefined
+      ? new BackendProcess({ command: words, name })
+      : new BackendSocket({ path: socket, name });
+  const hasColours = process.stdout.isTTY && options.output === undefined;
+  try {
+    return await runSuite({
+      backend,
+      device: DEVICES[device],
+      cases,
+      timeoutMs,
+      from: command ?? socket ?? '',
+      backendVersion: options.backendVersion ?? '',
+      suiteVersion: VERSION,
+      onResult: (result) => output.write(resultLine(result, hasColours)),
+    });
+  } catch (error) {
+    if (!(error instanceof BackendGone)) throw error;
+    const said = backend.messages.trim();
+    throw new ConfigError('SYSTEM', said === '' ? error.message : `${error.message}; it said: ${said}`, {
+      cause: error,
+    });
+  } finally {
+    await backend.close();
+  }
+}
+
+function chosen(only: readonly string[] | undefined): readonly ConformanceCase[] {
+  if (only === undefined) return CASES;
+  const unknown = only.find((wanted) => !CASES.some(({ id }) => isBelow(id, wanted)));
+  if (unknown !== undefined)
+    throw new ConfigError('BAD_OPTION', `--only ${unknown}: no such case; see --list`);
+  return CASES.filter(({ id }) => only.some((wanted) => isBelow(id, wanted)));
+}
+
+const isBelow = (id: string, wanted: string): boolean => id === wanted || id.startsWith(`${wanted}.`);
+
+/** Words separated by spaces; quotes keep spaces. */
+function wordsOf(command: string): readonly string[] {
+  const words = command.match(/(?:[^\s"']|"[^"]*"|'[^']*')+/g) ?? [];
+  return words.map((word) =>
+    word.replaceAll(/"([^"]*)"|'([^']*)'/g, (_, a?: string, b?: string) => a ?? b ?? ''),
+  );
+}
+
+function rendered(path: string, reports: readonly ConformanceReport[]): string {
+  if (path.endsWith('.json')) return `${JSON.stringify(reports[0], undefined, 1)}\n`;
+  throw new ConfigError('BAD_OPTION', `--report ${path}: allowed endings .json, .html, .tap`);
+}
