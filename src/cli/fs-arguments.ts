@@ -18,6 +18,9 @@ const DEFAULT_MEM_SLOTS = 509;
 const MAX_MEM_SLOTS = 32768;
 /** GET_QUEUE_NUM counts the hiprio queue too; QEMU allows 1024 queues a device. */
 const MAX_REQUEST_QUEUES = 1023;
+/** See DECISIONS.md. */
+const DEFAULT_POLL_MICROS = 50;
+const MAX_POLL_MICROS = 1000;
 const TAG_BYTES = 36;
 
 const CAPABILITIES = { type: 'fs', features: ['separate-options'] };
@@ -74,6 +77,7 @@ interface RawOptions {
   readonly rlimitNofile?: number;
   readonly maxMemSlots: number;
   readonly numRequestQueues: number;
+  readonly pollUs: number;
   readonly exitOnDisconnect?: boolean;
   readonly logLevel: string;
   readonly d?: boolean;
@@ -155,6 +159,12 @@ function declare(): Command {
       integer(1, MAX_REQUEST_QUEUES),
       1,
     )
+    .option(
+      '--poll-us <n>',
+      `microseconds to look for a busy guest's next request before sleeping, up to ${MAX_POLL_MICROS}; 0 sleeps at once`,
+      integer(0, MAX_POLL_MICROS),
+      DEFAULT_POLL_MICROS,
+    )
     .option('--exit-on-disconnect', 'end when the front-end disconnects, as virtiofsd does')
     .option('--no-exit-on-disconnect', 'serve the next front-end (default with --socket-path)')
     .addOption(
@@ -188,6 +198,7 @@ function toOptions(raw: RawOptions): DaemonOptions {
     tag: raw.tag,
     maxMemSlots: raw.maxMemSlots,
     requestQueues: raw.numRequestQueues,
+    pollMicros: raw.pollUs,
     openFilesLimit: raw.rlimitNofile,
     exitOnDisconnect: raw.exitOnDisconnect ?? raw.fd !== undefined,
     logLevel: raw.d ? 'debug' : LOG_LEVELS[raw.logLevel]!,

@@ -103,6 +103,7 @@ class DeviceThread {
         loop: this.#loop,
         memory: this.#memory,
         log: this.#log,
+        pollMicros: this.#setup.options.pollMicros,
       });
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;

@@ -29,6 +29,11 @@ export class FsDevice implements VhostDevice {
     return this.#server.handle(chain, queueIndex);
   }
 
+  /** Nobody waits for a FORGET. */
+  isWaitedFor(queueIndex: number): boolean {
+    return queueIndex >= HIPRIO_QUEUES;
+  }
+
   reject(_queueIndex: number, chain: Chain): number {
     return this.#server.reject(chain);
   }

@@ -23,6 +23,7 @@ interface Options {
   readonly loop: Loop;
   readonly memory: GuestMemory;
   readonly log: Log;
+  readonly pollMicros: number;
 }
 
 export class BackendState {
@@ -47,7 +48,7 @@ export class BackendState {
   #protocolFeatures = 0n;
   readonly #ringFeatures = { eventIdx: false, indirect: false, isLogging: false };
 
-  constructor({ device, loop, memory, log }: Options) {
+  constructor({ device, loop, memory, log, pollMicros }: Options) {
     this.device = device;
     this.log = log;
     this.memory = memory;
@@ -57,6 +58,7 @@ export class BackendState {
       memory,
       log,
       logCall,
+      pollMicros,
       vringAt: (index) => this.vrings[index],
     });
     this.scheduler = scheduler;

@@ -32,6 +32,8 @@ export interface BackendOptions {
   /** Empty; filled and emptied again by the session, and the caller's. Its `maxSlots` is what the front-end is told. */
   readonly memory: GuestMemory;
   readonly log: Log;
+  /** Microseconds to look at rings, at most, before waiting for a kick; 0 if not given. */
+  readonly pollMicros?: number;
 }
 
 export class BackendSession implements Disposable {
@@ -42,11 +44,11 @@ export class BackendSession implements Disposable {
   #isClosed = false;
 
   /** @throws {ProtocolError} SYSTEM if the socket cannot be watched: it is closed */
-  constructor({ socket, device, loop, memory, log }: BackendOptions) {
+  constructor({ socket, device, loop, memory, log, pollMicros = 0 }: BackendOptions) {
     this.#connection = new Connection(socket);
     this.#loop = loop;
     this.#log = log;
-    this.#state = new BackendState({ device, loop, memory, log });
+    this.#state = new BackendState({ device, loop, memory, log, pollMicros });
     const { completions } = device;
     let result = loop.add(this.#connection.fd, EPOLLIN, () => this.onReadable());
     if (result >= 0 && completions !== undefined)

@@ -32,6 +32,11 @@ export interface VhostDevice {
   readonly queueCount: number;
   /** Entries a queue may have: a power of two, at most 32768. */
   readonly maxQueueSize: number;
+  /**
+   * Whether a driver waits for the answers of this queue, so that looking out for its next request may pay. Of all
+   * queues, for a device without this function.
+   */
+  isWaitedFor?(queueIndex: number): boolean;
   /** The device's configuration space. Without it VHOST_USER_PROTOCOL_F_CONFIG is not offered. */
   readConfig?(): Uint8Array;
   /**

@@ -10,6 +10,7 @@ import type { GuestMemory } from '../guest-memory/guest-memory.ts';
 import type { Log } from '../log.ts';
 import { Chain, logWritten } from '../virtio/chain.ts';
 import type { Virtqueue } from '../virtio/virtqueue.ts';
+import { BusyPoll } from './busy-poll.ts';
 import { DeferredChains } from './deferred-chains.ts';
 import { DEFERRED, type CompleteChain, type VhostDevice } from './device.ts';
 import type { Notifier } from './notifier.ts';
@@ -24,6 +25,10 @@ const PUBLISH_BYTES = 32 * 1024;
 /** Milliseconds between looks at deferred chains, and at rings without a kick while they are idle. */
 const RETRY_MS = 2;
 const POLL_MS = 1;
+/** Looks at empty rings between two looks at the clock. */
+const LOOKS = 16;
+/** Milliseconds after which kicks of other rings, and the socket, are looked for however busy the polled rings are. */
+const MAX_RUN_MS = 0.2;
 
 interface Options {
   readonly device: VhostDevice;
@@ -31,6 +36,8 @@ interface Options {
   readonly log: Log;
   /** Signalled after pages were marked dirty. */
   readonly logCall: Notifier;
+  /** See `BackendOptions`. */
+  readonly pollMicros: number;
   readonly vringAt: (index: number) => Vring | undefined;
 }
 
@@ -46,13 +53,22 @@ export class VringScheduler {
   #ready: Vring[] = [];
   /** The other list of `#ready`: the two change places each round. */
   #next: Vring[] = [];
+  readonly #busyPoll: BusyPoll;
+  /** Rings that ran empty, whose drivers were not asked to kick: see `#rest`. */
+  #awake: Vring[] = [];
+  /** A driver that waits for answers has had some since this was last looked at. */
+  #hasAnswered = false;
+  /** When the last of those was, as far as we have noticed. */
+  #idleSince = 0;
+  #isAsleep = false;
   #nextRetry = 0;
   /** Some of what is deferred wants to be tried again now and then. */
   #isRetrying = false;
   /** LOG_ALL was negotiated and there is a log. */
   isLogging = false;
 
-  constructor({ device, memory, log, logCall, vringAt }: Options) {
+  constructor({ device, memory, log, logCall, pollMicros, vringAt }: Options) {
+    this.#busyPoll = new BusyPoll(pollMicros);
     this.#device = device;
     this.#memory = memory;
     this.#log = log;
@@ -68,11 +84,39 @@ export class VringScheduler {
   }
 
   /**
-   * A turn for each ready ring, and a look at what is deferred.
+   * A turn for each ready ring, and a look at what is deferred; then, if that pays, a while of looking for more.
    *
    * @returns milliseconds until this wants to be called again: 0 at once, −1 not before something happens
    */
   run(): number {
+    if (this.#isAsleep) this.#wake();
+    let began = 0;
+    for (;;) {
+      const wait = this.#round();
+      if (wait === 0) return 0;
+      if (this.#awake.length === 0 && !this.#hasAnswered) return wait;
+      const now = performance.now();
+      began ||= now;
+      if (this.#hasAnswered) this.#idleSince = now;
+      this.#hasAnswered = false;
+      if (this.#awake.length > 0) {
+        if (now - began > MAX_RUN_MS) return 0;
+        if (this.#look(now)) continue;
+        if (this.#rest()) return 0;
+      }
+      this.#isAsleep = true;
+      return wait;
+    }
+  }
+
+  /** Judges the sleep that a request has ended, if one has. */
+  #wake(): void {
+    for (let i = 0; i < this.#ready.length && this.#isAsleep; i += 1)
+      this.#isAsleep = !this.#isWaitedFor(this.#ready[i]!);
+    if (!this.#isAsleep) this.#busyPoll.woken(performance.now() - this.#idleSince);
+  }
+
+  #round(): number {
     if (this.#deferred.total > 0) this.completeReady();
     const round = this.#ready;
     this.#ready = this.#next;
@@ -97,6 +141,34 @@ export class VringScheduler {
     const retry = this.#retryDeferred();
     if (this.#ready.length > 0 && !(isPolling && isIdle)) return 0;
     return isPolling ? POLL_MS : retry;
+  }
+
+  /**
+   * Looks at the rings that are awake until one has requests, or the window is over.
+   *
+   * @returns true if some are ready
+   */
+  #look(now: number): boolean {
+    const awake = this.#awake;
+    const end = this.#idleSince + this.#busyPoll.windowMs;
+    for (let time = now; time < end; time = performance.now()) {
+      for (let look = 0; look < LOOKS; look += 1) {
+        if (this.#deferred.total > 0) this.completeReady();
+        for (let i = 0; i < awake.length; i += 1)
+          if (awake[i]!.openQueue()?.hasArrivals) this.schedule(awake[i]!);
+        if (this.#ready.length > 0) return true;
+      }
+    }
+    return false;
+  }
+
+  /** Asks the drivers of the rings that are awake to kick. @returns true if requests came before they could see that */
+  #rest(): boolean {
+    for (let vring = this.#awake.pop(); vring !== undefined; vring = this.#awake.pop()) {
+      vring.isAwake = false;
+      if (vring.isServable && vring.openQueue()?.enableNotifications()) this.schedule(vring);
+    }
+    return this.#ready.length > 0;
   }
 
   /** The device's completion eventfd was signalled, or may be. */
@@ -177,10 +249,20 @@ export class VringScheduler {
       }
       queue.publish();
       if (left <= 0 || queue.rejected - rejectedBefore >= TURN) return true;
+      if (left < TURN && this.#isWaitedFor(vring)) this.#hasAnswered = true;
       if (vring.isPolled) return left < TURN;
+      if (this.#busyPoll.windowMs > 0) {
+        if (!vring.isAwake) this.#awake.push(vring);
+        vring.isAwake = true;
+        return false;
+      }
       if (!queue.enableNotifications()) return false;
       queue.disableNotifications();
     }
+  }
+
+  #isWaitedFor(vring: Vring): boolean {
+    return this.#device.isWaitedFor?.(vring.index) ?? true;
   }
 
   #retryDeferred(): number {

@@ -44,6 +44,8 @@ export class Vring {
   readonly err = new Notifier();
   /** In the ready list; kept here so that looking it up costs nothing. Belongs to the scheduler. */
   isReady = false;
+  /** Empty and looked at: its driver was not asked to kick. Belongs to the scheduler. */
+  isAwake = false;
 
   readonly #around: VringSurroundings;
   readonly #kick: KickWatch;

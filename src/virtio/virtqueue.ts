@@ -166,6 +166,11 @@ export class Virtqueue {
     return false;
   }
 
+  /** Whether the driver has made chains available that were not taken: a look, for who polls. */
+  get hasArrivals(): boolean {
+    return Atomics.load(this.#avail, ring.RING_INDEX) !== this.#nextAvail;
+  }
+
   /**
    * Gives a request back. The driver sees it at the next `publish`.
    *

@@ -25,6 +25,7 @@ describe('the command line of vhost-user-fs', () => {
       tag: undefined,
       maxMemSlots: 509,
       requestQueues: 1,
+      pollMicros: 50,
       openFilesLimit: undefined,
       exitOnDisconnect: false,
       logLevel: 'info',

@@ -131,6 +131,7 @@ export interface RigOptions {
   readonly num?: number;
   readonly eventIdx?: boolean;
   readonly log?: Log;
+  readonly pollMicros?: number;
 }
 
 /** One session, its front-end and its guest. */
@@ -158,7 +159,15 @@ export class Rig implements Disposable {
     this.socket = new MessageSocket(ours);
     this.#connection = new Connection(this.socket);
     const { loop, memory } = this;
-    this.session = new BackendSession({ socket: new MessageSocket(theirs), device, loop, memory, log });
+    const { pollMicros = 0 } = options;
+    this.session = new BackendSession({
+      socket: new MessageSocket(theirs),
+      device,
+      loop,
+      memory,
+      log,
+      pollMicros,
+    });
     const eventfds = (): readonly OwnedFd[] => [0, 1].map(() => new OwnedFd(createEventfd()));
     this.kicks = eventfds();
     this.calls = eventfds();
