@@ -34,6 +34,7 @@ export class MachineMemory implements Disposable {
   readonly low: LowRam;
   readonly #addresses: HostAddresses;
   readonly #owned = new Cleanup();
+  readonly #backends = new Set<HostRam>();
 
   /** @throws {RangeError} if the host cannot have so much. @throws {MemoryDeviceError} BAD_PROPERTY */
   constructor({ ram, maxmem, dimmSlots, hypervisorLimit }: MachineMemoryOptions) {
@@ -51,16 +52,21 @@ export class MachineMemory implements Disposable {
     undo.keep();
   }
 
-  /** A memfd of its own; the caller disposes it once nothing of it is mapped. @throws {RangeError} if the host cannot have so much */
+  /** A memfd of its own; disposed once nothing of it is mapped, or with the machine. @throws {RangeError} if the host cannot have so much */
   createBackend(id: string, size: number): HostBackend {
     const host = new HostRam(this.#addresses, id, size);
+    this.#backends.add(host);
     const backend = createRamBackend(this.pc.topology, {
       id,
       size: BigInt(size),
       block: host.block,
       memory: host,
     });
-    return { backend, host, [Symbol.dispose]: () => host[Symbol.dispose]() };
+    const giveBack = (): void => {
+      this.#backends.delete(host);
+      host[Symbol.dispose]();
+    };
+    return { backend, host, [Symbol.dispose]: giveBack };
   }
 
   /**
@@ -87,6 +93,8 @@ export class MachineMemory implements Disposable {
 
   /** No buffer may be touched any more. Idempotent. */
   [Symbol.dispose](): void {
+    for (const host of this.#backends) host[Symbol.dispose]();
+    this.#backends.clear();
     this.#owned[Symbol.dispose]();
   }
 }
