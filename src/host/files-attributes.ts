@@ -1,7 +1,8 @@
 /** Attributes of files: reading and changing them, by descriptor or by name. */
 import { bind, bindSyscall, errno, SYSCALL } from './libc.ts';
 
-const statExtended = bindSyscall(['int', 'uintptr_t', 'int', 'uint32_t', 'uintptr_t']);
+const statExtended = bindStatx();
+const statFd = bindSyscall(['int', 'uintptr_t']);
 const statFileSystem = bind('fstatfs', 'int', ['int', 'uintptr_t']);
 const changeModeFd = bind('fchmod', 'int', ['int', 'uint32_t']);
 const changeModeAt = bind('fchmodat', 'int', ['int', 'uintptr_t', 'uint32_t', 'int']);
@@ -41,6 +42,27 @@ export const StatxWord = {
   mntId: 36,
 } as const;
 
+const isArm64 = process.arch === 'arm64';
+
+/** `struct stat` of this processor: word offsets of its fields. arch/x86/include/uapi/asm/stat.h, asm-generic/stat.h. */
+export const StatWord = {
+  ino: 2,
+  mode: isArm64 ? 4 : 6,
+  /** Of 64 bits on x86-64; no file has as many links as 32 bits count. */
+  nlink: isArm64 ? 5 : 4,
+  uid: isArm64 ? 6 : 7,
+  gid: isArm64 ? 7 : 8,
+  /** The low word is as FUSE packs a device number. */
+  rdev: isArm64 ? 8 : 10,
+  size: 12,
+  blksize: 14,
+  blocks: 16,
+  /** Each time: i64 seconds, u64 nanoseconds. */
+  atime: 18,
+  mtime: 22,
+  ctime: 26,
+} as const;
+
 /** `struct statfs` of 64-bit Linux: word offsets; 64-bit fields unless said. */
 export const StatfsWord = {
   type: 0,
@@ -69,7 +91,13 @@ export function readAttributes(
   mask: number,
   into: number,
 ): number {
-  const result = statExtended(SYSCALL.statx, dirfd, path, flags, mask, into);
+  const result = statExtended(dirfd, path, flags, mask, into);
+  return result < 0 ? -errno() : 0;
+}
+
+/** fstat(2) into the `struct stat` at `into`: less than statx tells, for less time. O_PATH will do. @returns 0 or −errno */
+export function readFdAttributes(fd: number, into: number): number {
+  const result = statFd(SYSCALL.fstat, fd, into);
   return result < 0 ? -errno() : 0;
 }
 
@@ -107,4 +135,15 @@ export function changeTimes(fd: number, times: number): number {
 export function changeTimesOfPath(dirfd: number, path: number, times: number): number {
   const result = setTimesAt(dirfd, path, times, 0);
   return result < 0 ? -errno() : 0;
+}
+
+/** The C library's function costs less than syscall(2), with its one argument more; older ones do not have it. */
+function bindStatx(): (dirfd: number, path: number, flags: number, mask: number, into: number) => number {
+  const parameters = ['int', 'uintptr_t', 'int', 'uint32_t', 'uintptr_t'] as const;
+  try {
+    return bind('statx', 'int', parameters);
+  } catch {
+    const call = bindSyscall(parameters);
+    return (dirfd, path, flags, mask, into) => call(SYSCALL.statx, dirfd, path, flags, mask, into);
+  }
 }

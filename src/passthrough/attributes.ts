@@ -22,7 +22,7 @@ import { readLink } from '../host/files-names.ts';
 import { AT_EMPTY_PATH, EMPTY_PATH, fdName, fdPath } from '../host/files-open.ts';
 import { S_IFDIR, S_IFREG } from './stat-buffer.ts';
 import { keepPrivileges, losePrivileges } from './privileges.ts';
-import { writeAttrOut, writeStatxOut } from './reply.ts';
+import { writeAttrOut, writeShortAttrOut, writeStatxOut } from './reply.ts';
 import { offsetArgument, type Share } from './share.ts';
 
 /** A link's target is shorter. linux/limits.h. */
@@ -36,8 +36,10 @@ export function getattr(share: Share, request: FuseRequest): number {
   const slot = inodes.slotOf(request.nodeid);
   if (slot < 0) return slot;
   const row = handleOf(share, request, GetattrIn.offset.getattrFlags, GetattrIn.offset.fh);
-  const result = row >= 0 ? inodes.stat.readFd(share.handles.fd[row]!) : inodes.readAttributes(slot);
-  return result < 0 ? result : writeAttrOut(request.reply.u32, inodes.stat.words, share.cacheSeconds, 0);
+  const fd = row >= 0 ? share.handles.fd[row]! : inodes.opener.fdOf(slot);
+  if (fd < 0) return fd;
+  const result = inodes.stat.readFdShort(fd);
+  return result < 0 ? result : writeShortAttrOut(request.reply.u32, inodes.stat.short, share.cacheSeconds);
 }
 
 export function statx(share: Share, request: FuseRequest): number {

@@ -1,6 +1,6 @@
 /** Replies built from a `struct statx`, word by word: no 64-bit value ever becomes a JavaScript number. */
 import { AttrOut, EntryOut, StatxOut } from '../../protocol/fuse-attributes.ts';
-import { STATX_WORDS, StatxWord } from '../host/files-attributes.ts';
+import { STATX_WORDS, StatWord, StatxWord } from '../host/files-attributes.ts';
 
 const ATTR_IN_ATTR_OUT = AttrOut.offset.attr / 4;
 const ATTR_IN_ENTRY_OUT = EntryOut.offset.attr / 4;
@@ -40,6 +40,38 @@ export function writeAttrOut(words: Uint32Array, stat: Uint32Array, seconds: num
   words[2] = 0;
   words[3] = 0;
   writeAttr(words, ATTR_IN_ATTR_OUT, stat, flags);
+  return AttrOut.size;
+}
+
+/** The same of a `struct stat`. */
+export function writeShortAttrOut(words: Uint32Array, stat: Uint32Array, seconds: number): number {
+  words[0] = seconds;
+  words[1] = 0;
+  words[2] = 0;
+  words[3] = 0;
+  const at = ATTR_IN_ATTR_OUT;
+  words[at] = stat[StatWord.ino]!;
+  words[at + 1] = stat[StatWord.ino + 1]!;
+  words[at + 2] = stat[StatWord.size]!;
+  words[at + 3] = stat[StatWord.size + 1]!;
+  words[at + 4] = stat[StatWord.blocks]!;
+  words[at + 5] = stat[StatWord.blocks + 1]!;
+  words[at + 6] = stat[StatWord.atime]!;
+  words[at + 7] = stat[StatWord.atime + 1]!;
+  words[at + 8] = stat[StatWord.mtime]!;
+  words[at + 9] = stat[StatWord.mtime + 1]!;
+  words[at + 10] = stat[StatWord.ctime]!;
+  words[at + 11] = stat[StatWord.ctime + 1]!;
+  words[at + 12] = stat[StatWord.atime + 2]!;
+  words[at + 13] = stat[StatWord.mtime + 2]!;
+  words[at + 14] = stat[StatWord.ctime + 2]!;
+  words[at + 15] = stat[StatWord.mode]!;
+  words[at + 16] = stat[StatWord.nlink]!;
+  words[at + 17] = stat[StatWord.uid]!;
+  words[at + 18] = stat[StatWord.gid]!;
+  words[at + 19] = stat[StatWord.rdev]!;
+  words[at + 20] = stat[StatWord.blksize]!;
+  words[at + 21] = 0;
   return AttrOut.size;
 }
 

@@ -1,6 +1,7 @@
-/** The one `struct statx` that attributes are read into: valid until the next is read. */
+/** The one `struct statx`, and the one `struct stat`, that attributes are read into: valid until the next is read. */
 import {
   readAttributes,
+  readFdAttributes,
   STATX_BASIC_STATS,
   STATX_BTIME,
   STATX_MNT_ID,
@@ -22,11 +23,21 @@ const MASK = STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID;
 export class StatBuffer {
   readonly words: Uint32Array;
   readonly address: number;
+  /** The `struct stat` that `readFdShort` fills. */
+  readonly short: Uint32Array;
+  readonly #shortAddress: number;
 
   constructor() {
-    const memory = NativeMemory.allocate(STATX_WORDS * 4);
+    const memory = NativeMemory.allocate(2 * STATX_WORDS * 4);
     this.words = memory.u32.subarray(0, STATX_WORDS);
     this.address = memory.address;
+    this.short = memory.u32.subarray(STATX_WORDS, 2 * STATX_WORDS);
+    this.#shortAddress = memory.address + STATX_WORDS * 4;
+  }
+
+  /** Reads into `short` what GETATTR answers. @returns 0 or −errno */
+  readFdShort(fd: number): number {
+    return readFdAttributes(fd, this.#shortAddress);
   }
 
   /** Reads the attributes of what `fd` is open on; O_PATH will do. @returns 0 or −errno */
