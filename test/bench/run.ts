@@ -1,194 +1,197 @@
 /**
- * `npm run bench [-- SECONDS]`: our back-end against Rust virtiofsd, when that is installed.
+ * `npm run bench -- [OPTIONS]`: our back-end against Rust virtiofsd and C virtiofsd 7.2, when those are installed
+ * (`test/support/guest-kit.sh peers`; VIRTIOFSD names another one).
  *
- * Both run at once, each with its own mount, and take turns: what is printed are medians of paired ratios, above 1 where
- * ours is better. On a machine with other work the ratio of processor time says more than that of operations.
- * VIRTIOFSD names the other back-end; otherwise it is looked for in PATH and where Debian and our guest kit put it.
+ *   --seconds N       for each row and back-end, default 3
+ *   --only REGEX      rows whose "group: name" matches
+ *   --json FILE       the result, machine-readable
+ *   --check           status 1 if processor time per request is more than 10 % above the baseline
+ *   --write-baseline  stores the result as baseline
+ *   --write-docs      makes docs/performance.md and docs/bench.svg
+ *
+ * All run at once, each on a copy of the files, and take turns: a ratio is the median of those of neighbouring turns, above
+ * 1 where ours is better. On a machine with other work processor time per request says more than operations a second.
  */
-import { execFileSync } from 'node:child_process';
-import {
-  accessSync,
-  constants,
-  openSync,
-  readdirSync,
-  readFileSync,
-  writeFileSync,
-  writeSync,
-  closeSync,
-} from 'node:fs';
-import { availableParallelism } from 'node:os';
-import { delimiter, join, resolve } from 'node:path';
-import { type BackendCommand, SpawnedBackend } from '../../src/cli/spawned-backend.ts';
-import { MiB } from '../../src/units.ts';
-import type { Workload } from './load.ts';
-import { FILE, FILE_SIZE, Mount, nameOf, NAMES } from './workloads.ts';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpus, release } from 'node:os';
+import { parseArgs } from 'node:util';
+import type { BackendCommand } from '../../src/cli/spawned-backend.ts';
+import { coldReads, growFile, makeDisk } from './cold-reads.ts';
+import { generatorCost, latency, throughput } from './measure.ts';
+import { commandOf, type Peer, type PeerName, pin, startPeer, stopPeers } from './peer.ts';
+import { markdown, svg } from './report.ts';
+import { type Baseline, baselineOf, type Figure, regressions, type Result } from './result.ts';
+import { SLOTS } from './rig.ts';
+import { slotTimes } from './slot-times.ts';
+import { startTimes } from './start-times.ts';
+import { GETATTR, LATENCY, MANY_SLOTS, MODES, RANDREAD, type Row, THROUGHPUT, TWO_QUEUES } from './suite.ts';
 
-const SLOT_SIZE = 2 * MiB;
-const SLOTS = 508; // and the base region
-const SLOT_COUNTS = [1, 8, 32, 128, 509];
-const SLOT_ROUNDS = 100;
-const ROUNDS = 5;
-const WARM_UP_MS = 300;
+const BASELINE = 'test/bench/baseline.json';
+const NOTES = 'test/bench/notes.md';
 
-interface Peer {
-  readonly name: string;
-  readonly backend: SpawnedBackend;
-  readonly mount: Mount;
+const { values: options } = parseArgs({
+  options: {
+    seconds: { type: 'string', default: '3' },
+    only: { type: 'string', default: '' },
+    json: { type: 'string' },
+    check: { type: 'boolean', default: false },
+    'write-baseline': { type: 'boolean', default: false },
+    'write-docs': { type: 'boolean', default: false },
+  },
+});
+const seconds = Number(options.seconds);
+const ms = 1000 * seconds;
+const only = new RegExp(options.only);
+const figures: Figure[] = [];
+const commands = new Map<PeerName, BackendCommand>();
+for (const name of ['ours', 'rust', 'c'] as const) {
+  const command = commandOf(name);
+  if (command !== undefined) commands.set(name, command);
 }
 
-const TASKSET = '/usr/bin/taskset';
-const canPin = availableParallelism() > 1 && isProgram(TASKSET);
-const roundMs = (1000 * Number(process.argv[2] ?? 3)) / ROUNDS;
-const peers: Peer[] = [];
+const isWanted = (group: Figure['group'], name: string): boolean => only.test(`${group}: ${name}`);
 
 async function main(): Promise<void> {
-  if (canPin)
-    execFileSync(TASKSET, ['-acp', `1-${availableParallelism() - 1}`, String(process.pid)], {
-      stdio: 'ignore',
-    });
-  try {
-    peers.push(await start('ours', ownCommand()));
-    const other = findVirtiofsd();
-    if (other === undefined) console.log('no virtiofsd found (VIRTIOFSD, PATH): our own figures only');
-    else
-      peers.push(
-        await start(other, pinned(other, ['--sandbox=none', '--seccomp=none', '--log-level=error'])),
+  if (!commands.has('rust'))
+    console.log('no Rust virtiofsd found (VIRTIOFSD, PATH, guest kit): no ratios to it');
+  await oneQueue();
+  await twoQueues();
+  await cold();
+  if (isWanted('start', 'start')) for (const figure of await startTimes(commands)) add(figure);
+  finish();
+}
+
+/** All but what needs back-ends of its own. */
+async function oneQueue(): Promise<void> {
+  const wanted = (group: Figure['group'], rows: readonly Row[]): Row[] =>
+    rows.filter(({ name }) => isWanted(group, name));
+  const manySlots = MANY_SLOTS(SLOTS);
+  const polling = wanted('throughput', THROUGHPUT);
+  const interrupt = wanted('interrupt', THROUGHPUT);
+  const latencies = MODES.flatMap((mode) =>
+    LATENCY.filter(({ name }) => isWanted('latency', `${name}, ${mode}`)).map((row) => ({ row, mode })),
+  );
+  const hasSlots = isWanted('memory slots', manySlots.name);
+  if (polling.length + interrupt.length + latencies.length === 0 && !hasSlots) return;
+  await withPeers(1, async (peers) => {
+    pin(peers, true);
+    const costs = [GETATTR, RANDREAD].map((row) => ({
+      name: row.name,
+      nanos: generatorCost(peers[0]!, row),
+    }));
+    for (const { name, nanos } of costs)
+      console.log(
+        `the generator alone: ${name} ${nanos.toFixed(0)} ns, up to ${(1e3 / nanos).toFixed(1)} M op/s`,
       );
-    benchSlots();
-    benchRequests();
-  } finally {
-    for (const { mount } of peers) mount[Symbol.dispose]();
-    for (const { backend } of peers) await backend.stop();
-  }
-}
-
-/** ADD_MEM_REG and REM_MEM_REG with so many slots in the table. Leaves all slots plugged. */
-function benchSlots(): void {
-  print(['slots', 'add us', 'rem us', 'add ratio', 'rem ratio']);
-  let plugged = 0;
-  for (const count of SLOT_COUNTS) {
-    const last = count - 2; // one is the base region
-    for (; plugged < last; plugged += 1) for (const { mount } of peers) mount.machine.plug(plugged);
-    const figures = peers.map(() => ({ add: [] as number[], remove: [] as number[] }));
-    for (let round = 0; round < SLOT_ROUNDS; round += 1) {
-      peers.forEach(({ mount: { machine } }, i) => {
-        const slot = Math.max(last, 0);
-        figures[i]!.add.push(timed(() => machine.plug(slot)));
-        figures[i]!.remove.push(timed(() => machine.unplug(slot)));
-      });
+    for (const row of polling) {
+      const figure = throughput(peers, row, ms, 'polling', 'throughput');
+      const nanos = costs.find(({ name }) => name === row.name)?.nanos;
+      add(nanos === undefined ? figure : { ...figure, generatorLoad: nanos * 1e-9 * figure.value.ours! });
     }
-    const [ours, theirs] = figures.map(({ add, remove }) => ({ add: median(add), remove: median(remove) }));
-    print([
-      String(count),
-      figure(ours!.add),
-      figure(ours!.remove),
-      ...(theirs === undefined ? [] : [ratio(theirs.add / ours!.add), ratio(theirs.remove / ours!.remove)]),
-    ]);
-  }
-  for (; plugged < SLOTS; plugged += 1) for (const { mount } of peers) mount.machine.plug(plugged);
-  console.log();
+    for (const row of interrupt) add(throughput(peers, row, ms, 'interrupt', 'interrupt'));
+    for (const { row, mode } of latencies) add(latency(peers, row, ms, mode));
+    if (!hasSlots) return;
+    for (const figure of slotTimes(peers)) add(figure);
+    const able = peers.filter(({ mount }) => mount.machine.slotLimit > SLOTS);
+    add(throughput(able, manySlots, ms, 'polling', 'memory slots'));
+  });
 }
 
-function benchRequests(): void {
-  print(['workload', 'op/s', 'us cpu/op', 'op ratio', 'cpu ratio']);
-  const kinds: readonly ((mount: Mount) => Workload)[] = [
-    (mount) => mount.randomRead(1),
-    (mount) => mount.randomRead(SLOTS),
-    (mount) => mount.getattr(),
-    (mount) => mount.lookup(),
-    (mount) => mount.openRelease(),
-    (mount) => mount.sequentialRead(),
-  ];
-  for (const kind of kinds) {
-    const workloads = peers.map(({ mount }) => kind(mount));
-    peers.forEach(({ mount }, i) => mount.load.run(workloads[i]!, WARM_UP_MS));
-    const rates = peers.map(() => [] as number[]);
-    const costs = peers.map(() => [] as number[]);
-    for (let round = 0; round < ROUNDS; round += 1) {
-      peers.forEach(({ mount, backend }, i) => {
-        const before = processorMicros(backend.pid);
-        const { operations, ms } = mount.load.run(workloads[i]!, roundMs);
-        rates[i]!.push((1000 * operations) / ms);
-        costs[i]!.push((processorMicros(backend.pid) - before) / operations);
-      });
-    }
-    const paired = (values: readonly number[][], of: (ours: number, theirs: number) => number): string =>
-      ratio(median(values[0]!.map((ours, round) => of(ours, values[1]![round]!))));
-    print([
-      workloads[0]!.name,
-      median(rates[0]!).toFixed(0),
-      figure(median(costs[0]!)),
-      ...(peers.length < 2
-        ? []
-        : [paired(rates, (ours, theirs) => ours / theirs), paired(costs, (ours, theirs) => theirs / ours)]),
-    ]);
-  }
+/** Ours with two queues, against the one of the others: they have no more. */
+async function twoQueues(): Promise<void> {
+  const rows = TWO_QUEUES.filter(({ name }) => isWanted('two queues', name));
+  if (rows.length === 0) return;
+  await withPeers(2, async (peers) => {
+    pin(peers, false);
+    for (const row of rows) add(throughput(peers, row, ms, 'interrupt', 'two queues'));
+  });
 }
 
-async function start(name: string, command: BackendCommand): Promise<Peer> {
-  const backend = await SpawnedBackend.start(command, tmpfs());
-  const fd = openSync(join(backend.shared, FILE), 'w');
-  const block = Buffer.alloc(MiB, 'vhost-user ');
-  for (let at = 0; at < FILE_SIZE; at += block.length) writeSync(fd, block);
-  closeSync(fd);
-  for (let i = 0; i < NAMES; i += 1) writeFileSync(join(backend.shared, nameOf(i)), '');
-  return { name, backend, mount: new Mount(backend.socketPath, SLOTS, SLOT_SIZE) };
+async function cold(): Promise<void> {
+  if (!isWanted('cold', 'randread4k from disk')) return;
+  await withPeers(
+    1,
+    async (peers) => {
+      pin(peers, true);
+      for (const peer of peers) growFile(peer);
+      for (const figure of coldReads(peers, ms)) add(figure);
+    },
+    makeDisk(),
+  );
 }
 
-const ownCommand = (): BackendCommand =>
-  pinned(process.execPath, [resolve('dist/src/cli/vhost-user-fs.js'), '--log-level=error']);
-
-/** Back-ends run on the first processor, we on the others. */
-const pinned = (program: string, args: readonly string[]): BackendCommand =>
-  canPin ? { program: TASKSET, args: ['-c', '0', program, ...args] } : { program, args };
-
-function findVirtiofsd(): string | undefined {
-  const named = process.env['VIRTIOFSD'];
-  const inPath = (process.env['PATH'] ?? '')
-    .split(delimiter)
-    .map((directory) => join(directory, 'virtiofsd'));
-  const places = [...inPath, '/usr/libexec/virtiofsd', resolve('.cache/guest-kit/peers/run-rust')];
-  return [...(named === undefined ? [] : [named]), ...places].find(isProgram);
-}
-
-function isProgram(path: string): boolean {
+/** @param queues request queues of ours */
+async function withPeers(
+  queues: number,
+  use: (peers: readonly Peer[]) => Promise<void>,
+  parent?: string,
+): Promise<void> {
+  const peers: Peer[] = [];
   try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
+    for (const [name, command] of commands) {
+      const isOurs = name === 'ours';
+      const more =
+        isOurs && queues > 1 ? (commandOf('ours', [`--num-request-queues=${queues}`]) ?? command) : command;
+      peers.push(await startPeer(name, more, isOurs ? queues : 1, undefined, parent));
+    }
+    await use(peers);
+  } finally {
+    await stopPeers(peers);
   }
 }
 
-function tmpfs(): string {
-  return isProgram('/dev/shm') ? '/dev/shm' : '/tmp';
+function add(figure: Figure): void {
+  if (figures.length === 0)
+    print([
+      '',
+      'ours',
+      ...others().map((name) => `× ${name}`),
+      'us cpu',
+      ...others().map((name) => `cpu × ${name}`),
+      'generator',
+    ]);
+  figures.push(figure);
+  const ratioOf = (of: Figure['ratio'] | undefined): string[] =>
+    others().map((name) => of?.[name]?.toFixed(2) ?? '');
+  const { group, name, value, cpu, ratio, cpuRatio, generatorLoad } = figure;
+  print([
+    `${group}: ${name}`,
+    value.ours === undefined ? '' : value.ours.toFixed(value.ours < 100 ? 1 : 0),
+    ...ratioOf(ratio),
+    cpu?.ours?.toFixed(2) ?? '',
+    ...ratioOf(cpuRatio),
+    generatorLoad === undefined ? '' : `${Math.round(100 * generatorLoad)} %`,
+  ]);
 }
 
-/** Processor time of all threads of a process so far, in microseconds. */
-function processorMicros(pid: number): number {
-  let nanos = 0;
-  for (const task of readdirSync(`/proc/${pid}/task`))
-    nanos += Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, 'utf8').split(' ')[0]);
-  return nanos / 1000;
-}
-
-/** @returns microseconds */
-function timed(action: () => void): number {
-  const began = performance.now();
-  action();
-  return 1000 * (performance.now() - began);
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[sorted.length >> 1]!;
-}
+const others = (): PeerName[] => [...commands.keys()].filter((name) => name !== 'ours');
 
 function print(columns: readonly string[]): void {
-  console.log(columns.map((text, i) => (i === 0 ? text.padEnd(24) : text.padStart(11))).join(''));
+  console.log(columns.map((text, i) => (i === 0 ? text.padEnd(44) : text.padStart(11))).join(''));
 }
 
-const figure = (value: number): string => value.toFixed(value < 10 ? 2 : 1);
-const ratio = (value: number): string => value.toFixed(2);
+function finish(): void {
+  const result: Result = {
+    when: new Date().toISOString(),
+    node: process.versions.node,
+    kernel: release(),
+    processors: cpus().length,
+    seconds,
+    peers: [...commands.keys()],
+    figures,
+  };
+  const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
+  if (options.json !== undefined) writeFileSync(options.json, json(result));
+  if (options['write-baseline']) writeFileSync(BASELINE, json(baselineOf(result)));
+  if (options['write-docs']) {
+    mkdirSync('docs', { recursive: true });
+    writeFileSync('docs/performance.md', markdown(result, readFileSync(NOTES, 'utf8')));
+    writeFileSync('docs/bench.svg', svg(result));
+  }
+  if (!options.check) return;
+  const found = regressions(result, JSON.parse(readFileSync(BASELINE, 'utf8')) as Baseline);
+  for (const text of found) console.error(text);
+  process.exitCode = found.length > 0 ? 1 : 0;
+}
 
 await main();
