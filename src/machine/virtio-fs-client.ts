@@ -59,6 +59,7 @@ const WANTED_FLAGS = [
 ] as const satisfies readonly (keyof typeof FuseInitFlag)[];
 
 const DEPTH = 16;
+const TIMEOUT_MS = 10_000;
 
 /** What a driver finds of its device: the queues, and memory for its requests. `MachineDevice` and `LoopbackMachine` are such. */
 export interface GuestDevice {
@@ -70,11 +71,15 @@ export class VirtioFsClient {
   readonly #requests: FuseChannel;
   readonly #hiprio: FuseChannel;
 
-  /** @param requestQueue which of the device's queues carries the requests */
-  constructor(device: GuestDevice, requestQueue = 1) {
+  /**
+   * @param requestQueue which of the device's queues carries the requests
+   * @param timeoutMs how long an answer may take
+   */
+  constructor(device: GuestDevice, requestQueue = 1, timeoutMs = TIMEOUT_MS) {
     let unique = 0n;
     const options = {
       depth: DEPTH,
+      timeoutMs,
       allocate: (size: number) => device.ram.allocate(size),
       nextUnique: () => (unique += 2n),
     };
@@ -149,10 +154,20 @@ export class VirtioFsClient {
 
   /** FUSE_WRITE. @returns bytes written from the buffers, or −errno */
   write(nodeid: bigint, fh: bigint, offset: number, buffers: readonly GuestBuffer[]): number {
+    return this.finishWrite(this.startWrite(nodeid, fh, offset, buffers));
+  }
+
+  /** FUSE_WRITE, not waited for. */
+  startWrite(nodeid: bigint, fh: bigint, offset: number, buffers: readonly GuestBuffer[]): PendingCall {
     const argument = fuse.WriteIn.encode({ ...transfer(fh, offset, buffers), writeFlags: 0 });
     const request = { ...call(FuseOpcode.WRITE, nodeid, argument), dataIn: buffers };
-    const answer = this.#ask(request, fuse.WriteOut);
-    return typeof answer === 'number' ? answer : answer.size;
+    return this.#requests.start({ ...request, replySize: fuse.WriteOut.size });
+  }
+
+  /** Waits for a WRITE. @returns bytes written, or −errno */
+  finishWrite(pending: PendingCall): number {
+    const { error, fixed } = this.#requests.finish(pending);
+    return error !== 0 ? error : fuse.WriteOut.decode(fixed).size;
   }
 
   /** Waits for a READ. @returns bytes read, or −errno */
