@@ -7,8 +7,8 @@
  *
  *     reserved │ slot │ slot │ reserved      │ slot │ reserved …          one mapping per piece in /proc/self/maps
  *
- * One per thread, shared by everything that maps guest memory there: address space is finite, and sessions follow one
- * another.
+ * One per thread that maps guest memory, shared by everything that does so there: address space is finite, and sessions
+ * follow one another. Other threads look into it (`adopt`).
  */
 import {
   mapFixedAnonymous,
@@ -51,6 +51,21 @@ export class Arena {
   /** Free ranges, which are also the pieces of reserved memory: for tests and logs. */
   get freeRangeCount(): number {
     return this.#free.count;
+  }
+
+  /** What is reserved. */
+  get reservations(): readonly { readonly address: number; readonly size: number }[] {
+    return this.#reservations;
+  }
+
+  /**
+   * Lets views be made of what another thread's arena has reserved. Only that one maps there.
+   *
+   * @param address of a reservation; one that is known already is left as it is
+   */
+  adopt(address: number, size: number): void {
+    if (this.contains(address, size)) return;
+    this.#reservations.push({ address, size, words: new WordWindows(address, size) });
   }
 
   /** Whether the whole range lies in the arena, mapped or reserved. */

@@ -15,13 +15,16 @@ const PAGES_PER_BYTE = 8;
 const MAX_LOG = 4 * GiB;
 
 export class DirtyLog implements Disposable {
+  /** Where its bits lie, and how many bytes of them there are. */
+  readonly range: { readonly address: number; readonly size: number };
   readonly #bytes: Uint8Array;
   readonly #address: number;
   readonly #mappedSize: number;
   #isMapped = true;
 
-  private constructor(bytes: Uint8Array, address: number, mappedSize: number) {
-    this.#bytes = bytes;
+  private constructor(bitsAddress: number, size: number, address: number, mappedSize: number) {
+    this.range = { address: bitsAddress, size };
+    this.#bytes = new Uint8Array(arena.view(bitsAddress, size));
     this.#address = address;
     this.#mappedSize = mappedSize;
   }
@@ -55,7 +58,12 @@ export class DirtyLog implements Disposable {
     const mappedSize = Math.ceil((skipped + length) / pageSize) * pageSize;
     const address = arena.map({ fd: file.fd, offset: Number(offset) - skipped, size: mappedSize, pageSize });
     if (address < 0) throw new ProtocolError('SYSTEM', `mmap of the log: ${errnoName(-address)}`);
-    return new DirtyLog(new Uint8Array(arena.view(address + skipped, length)), address, mappedSize);
+    return new DirtyLog(address + skipped, length, address, mappedSize);
+  }
+
+  /** Another thread's log: its `range`. That thread unmaps it. */
+  static at(address: number, size: number): DirtyLog {
+    return new DirtyLog(address, size, address, 0);
   }
 
   /**
@@ -87,7 +95,7 @@ export class DirtyLog implements Disposable {
   unmap(): void {
     if (!this.#isMapped) return;
     this.#isMapped = false;
-    arena.unmap(this.#address, this.#mappedSize);
+    if (this.#mappedSize > 0) arena.unmap(this.#address, this.#mappedSize);
   }
 
   [Symbol.dispose](): void {

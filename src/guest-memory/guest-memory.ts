@@ -18,22 +18,33 @@ import {
   type MappedRegion,
   type RegionDescription,
 } from './region.ts';
+import type { ReachableMemory } from './reachable-memory.ts';
 import { RegionTable } from './region-table.ts';
+import type { SharedRegions } from './shared-regions.ts';
 
 /** The part of a logger that is used here. */
 export interface GuestMemoryLog {
   debug(fields: object, event: string): void;
 }
 
+/** Other threads that reach this memory through what is published to them. */
+export interface MemoryReaders {
+  readonly shared: SharedRegions;
+  /** Waits until none of them, nor the kernel on behalf of one, uses what was published before the last change. */
+  waitForAll(): void;
+}
+
 interface Options {
   /** Regions the table may hold. */
   readonly maxSlots: number;
   readonly log?: GuestMemoryLog;
+  readonly readers?: MemoryReaders | undefined;
 }
 
-export class GuestMemory implements Disposable {
+export class GuestMemory implements ReachableMemory, Disposable {
   readonly maxSlots: number;
   readonly #log: GuestMemoryLog | undefined;
+  readonly #readers: MemoryReaders | undefined;
   #table = new RegionTable();
   #dirtyLog: DirtyLog | undefined;
   #generation = 0;
@@ -41,9 +52,10 @@ export class GuestMemory implements Disposable {
   /** Where the last `translate` that found something starts in this process. Only valid until the table changes. */
   lastAddress = 0;
 
-  constructor({ maxSlots, log }: Options) {
+  constructor({ maxSlots, log, readers }: Options) {
     this.maxSlots = maxSlots;
     this.#log = log;
+    this.#readers = readers;
   }
 
   /** Counts the changes of the table: what was translated under another generation must be translated again. */
@@ -70,8 +82,7 @@ export class GuestMemory implements Disposable {
         'SLOT_LIMIT',
         `${describe(region)} would be memslot ${limit + 1}, allowed ${limit}`,
       );
-    mapInto(this.#table, checkRegion(region), file);
-    this.#generation++;
+    this.#publish(mapInto(this.#table, checkRegion(region), file));
     this.#log?.debug({ ...shown(region), slots: this.#table.count }, 'memory_region_add');
   }
 
@@ -93,14 +104,16 @@ export class GuestMemory implements Disposable {
       const wanted = `${hex(guestPhysAddr)}+${hex(memorySize)} at user address ${hex(userspaceAddr)}`;
       throw new ProtocolError('REGION_UNKNOWN', `no region ${wanted}; the table has ${this.#table.count}`);
     }
+    this.#publish(this.#table.remove(found));
+    this.#readers?.waitForAll();
     const unmapped = arena.unmap(found.address, found.mappedSize);
-    if (unmapped < 0)
+    if (unmapped < 0) {
+      this.#publish(this.#table.insert(found));
       throw new ProtocolError(
         'SYSTEM',
         `${describe(found.described)}: not unmapped, ${errnoName(-unmapped)}`,
       );
-    this.#table.remove(found);
-    this.#generation++;
+    }
     this.#log?.debug({ ...shown(found.described), slots: this.#table.count }, 'memory_region_del');
   }
 
@@ -127,7 +140,8 @@ export class GuestMemory implements Disposable {
     undo.keep();
     const replaced = this.#table;
     this.#table = table;
-    this.#generation++;
+    this.#publish(0);
+    this.#readers?.waitForAll();
     unmapAll(replaced);
     this.#log?.debug({ slots: table.count, replaced: replaced.count }, 'memory_table_set');
   }
@@ -201,15 +215,12 @@ export class GuestMemory implements Disposable {
    * @throws {ProtocolError} BAD_VALUE or SYSTEM; the old log, if any, stays in use then
    */
   setLog(fd: OwnedFd, offset: bigint, size: bigint): void {
-    const log = DirtyLog.map(fd, offset, size);
-    this.clearLog();
-    this.#dirtyLog = log;
+    this.#replaceLog(DirtyLog.map(fd, offset, size));
   }
 
   /** Stops logging. Idempotent. */
   clearLog(): void {
-    this.#dirtyLog?.unmap();
-    this.#dirtyLog = undefined;
+    if (this.#dirtyLog !== undefined) this.#replaceLog(undefined);
   }
 
   get isLogging(): boolean {
@@ -226,6 +237,20 @@ export class GuestMemory implements Disposable {
     this.clearLog();
   }
 
+  /** @param from index of the first region that has changed or moved */
+  #publish(from: number): void {
+    this.#generation++;
+    this.#readers?.shared.publish(this.#table.regions, from, arena.reservations);
+  }
+
+  #replaceLog(log: DirtyLog | undefined): void {
+    const replaced = this.#dirtyLog;
+    this.#dirtyLog = log;
+    this.#readers?.shared.publishLog(log?.range ?? { address: 0, size: 0 }, arena.reservations);
+    this.#readers?.waitForAll();
+    replaced?.unmap();
+  }
+
   #holding(uva: bigint, size: number): MappedRegion | undefined {
     const end = uva + BigInt(size);
     return this.#table.regions.find(
@@ -235,8 +260,8 @@ export class GuestMemory implements Disposable {
   }
 }
 
-/** Maps a region and inserts it. @param fd borrowed */
-function mapInto(table: RegionTable, region: CheckedRegion, fd: OwnedFd): void {
+/** Maps a region and inserts it. @param fd borrowed. @returns its index in the table */
+function mapInto(table: RegionTable, region: CheckedRegion, fd: OwnedFd): number {
   const other = table.overlapping(region.gpa, region.size);
   if (other !== undefined)
     throw new ProtocolError(
@@ -247,7 +272,7 @@ function mapInto(table: RegionTable, region: CheckedRegion, fd: OwnedFd): void {
   const address = arena.map(range);
   if (address < 0)
     throw new ProtocolError('SYSTEM', `${describe(region.described)}: mmap ${errnoName(-address)}`);
-  table.insert({ ...region, address, mappedSize: range.size });
+  return table.insert({ ...region, address, mappedSize: range.size });
 }
 
 /** What the kernel refuses to unmap stays mapped, out of reach: there is nobody to tell. */

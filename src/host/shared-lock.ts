@@ -6,13 +6,8 @@
  * must be short, or the other thread is deaf for as long. Not recursive, not fair. A thread that ends while it holds
  * the lock leaves it taken, so an error in a section must end the process.
  */
-import { bindSyscall, SYSCALL } from './libc.ts';
+import { futexWait, futexWakeOne } from './futex.ts';
 import type { NativeMemory } from './native-memory.ts';
-
-const futex = bindSyscall(['uintptr_t', 'int', 'uint32_t', 'uintptr_t', 'uintptr_t', 'uint32_t']);
-
-const FUTEX_WAIT_PRIVATE = 128;
-const FUTEX_WAKE_PRIVATE = 129;
 
 /** Values of the word. `CONTENDED`: taken, and somebody may sleep until it is free. */
 const FREE = 0;
@@ -51,8 +46,7 @@ export class SharedLock {
 
   /** Gives the lock back. The caller has it. */
   release(): void {
-    if (Atomics.exchange(this.#words, this.#index, FREE) === CONTENDED)
-      futex(SYSCALL.futex, this.#address, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0);
+    if (Atomics.exchange(this.#words, this.#index, FREE) === CONTENDED) futexWakeOne(this.#address);
   }
 
   #wait(): void {
@@ -62,7 +56,6 @@ export class SharedLock {
       if (Atomics.load(words, index) === FREE && Atomics.compareExchange(words, index, FREE, TAKEN) === FREE)
         return;
     // Whoever has slept takes it as contended: others may sleep still. EAGAIN and EINTR mean to look again.
-    while (Atomics.exchange(words, index, CONTENDED) !== FREE)
-      futex(SYSCALL.futex, this.#address, FUTEX_WAIT_PRIVATE, CONTENDED, 0, 0, 0);
+    while (Atomics.exchange(words, index, CONTENDED) !== FREE) futexWait(this.#address, CONTENDED);
   }
 }

@@ -6,7 +6,7 @@ import { acked, answered, type Handler } from './backend-handler.ts';
 
 export const MEMORY_HANDLERS: readonly Handler[] = [
   acked(R.SET_MEM_TABLE, (state, { regions }, fds) => {
-    state.scheduler.settle();
+    state.settle();
     state.memory.replaceAll(regions, fds.splice(0));
     state.memoryChanged();
   }),
@@ -17,7 +17,7 @@ export const MEMORY_HANDLERS: readonly Handler[] = [
   }),
   // A stray fd stays in `fds` and is closed: old front-ends send one.
   acked(R.REM_MEM_REG, (state, { region }) => {
-    state.scheduler.settle();
+    state.settle();
     state.memory.removeRegion(region);
     state.memoryChanged();
   }),
@@ -27,7 +27,7 @@ export const MEMORY_HANDLERS: readonly Handler[] = [
     state.logChanged();
     return log;
   }),
-  acked(R.SET_LOG_FD, (state, _, fds) => state.logCall.replace(theFd(fds))),
+  acked(R.SET_LOG_FD, (state, _, fds) => state.setLogCall(theFd(fds))),
 ];
 
 /** The one fd that came with the request: the table of requests has seen to it. */

@@ -9,14 +9,15 @@ import {
 } from '../../protocol/vhost-user.ts';
 import { ProtocolError } from '../errors.ts';
 import type { GuestMemory } from '../guest-memory/guest-memory.ts';
+import type { OwnedFd } from '../host/owned-fd.ts';
 import type { Log } from '../log.ts';
 import { BackendChannel } from './backend-channel.ts';
 import type { VhostDevice } from './device.ts';
 import type { Loop } from './kick-watch.ts';
 import { Notifier } from './notifier.ts';
-import { VringScheduler } from './vring-scheduler.ts';
-import type { VringSurroundings } from './vring-surroundings.ts';
-import { Vring } from './vring.ts';
+import type { QueueThreads } from './queue-threads.ts';
+import type { RingControl } from './ring-control.ts';
+import { RingSet } from './ring-set.ts';
 
 interface Options {
   readonly device: VhostDevice;
@@ -24,17 +25,16 @@ interface Options {
   readonly memory: GuestMemory;
   readonly log: Log;
   readonly pollMicros: number;
+  readonly queueThreads?: QueueThreads | undefined;
 }
 
 export class BackendState {
   readonly device: VhostDevice;
   readonly log: Log;
   readonly memory: GuestMemory;
-  readonly vrings: readonly Vring[];
-  readonly scheduler: VringScheduler;
+  /** Of all queues, whoever serves them. */
+  readonly vrings: readonly RingControl[];
   readonly channel = new BackendChannel();
-  /** Signalled when the dirty log has changed: SET_LOG_FD. */
-  readonly logCall = new Notifier();
   readonly offeredFeatures: bigint;
   readonly offeredProtocolFeatures: bigint;
   /** Device status byte as the front-end last set it. */
@@ -46,32 +46,30 @@ export class BackendState {
 
   #features = 0n;
   #protocolFeatures = 0n;
-  readonly #ringFeatures = { eventIdx: false, indirect: false, isLogging: false };
+  /** The rings served by this thread. */
+  readonly #rings: RingSet;
+  readonly #queueThreads: QueueThreads | undefined;
+  /** Signalled when the dirty log has changed: SET_LOG_FD. */
+  readonly #logCall = new Notifier();
 
-  constructor({ device, loop, memory, log, pollMicros }: Options) {
+  /** @throws {ProtocolError} SYSTEM if the device cannot be watched */
+  constructor({ device, loop, memory, log, pollMicros, queueThreads }: Options) {
     this.device = device;
     this.log = log;
     this.memory = memory;
-    const { logCall } = this;
-    const scheduler = new VringScheduler({
+    this.#queueThreads = queueThreads;
+    const queues = Array.from({ length: device.queueCount }, (_, index) => index);
+    const remote = queues.map((index) => queueThreads?.ringOf(index));
+    this.#rings = new RingSet({
       device,
-      memory,
-      log,
-      logCall,
-      pollMicros,
-      vringAt: (index) => this.vrings[index],
-    });
-    this.scheduler = scheduler;
-    const surroundings: VringSurroundings = {
-      memory,
       loop,
+      memory,
       log,
-      maxQueueSize: device.maxQueueSize,
-      ringFeatures: this.#ringFeatures,
-      schedule: (vring) => scheduler.schedule(vring),
-      reject: (vring, chain) => scheduler.reject(vring, chain),
-    };
-    this.vrings = Array.from({ length: device.queueCount }, (_, index) => new Vring(index, surroundings));
+      pollMicros,
+      logCall: this.#logCall,
+      indexes: queues.filter((index) => remote[index] === undefined),
+    });
+    this.vrings = queues.map((index) => remote[index] ?? this.#rings.at(index)!);
     this.offeredFeatures =
       device.features |
       maskOf(
@@ -95,7 +93,7 @@ export class BackendState {
   }
 
   /** @throws {ProtocolError} BAD_VALUE */
-  vringAt(index: number): Vring {
+  vringAt(index: number): RingControl {
     const vring = this.vrings[index];
     if (vring === undefined)
       throw new ProtocolError('BAD_VALUE', `ring ${index}, allowed 0..${this.vrings.length - 1}`);
@@ -118,42 +116,42 @@ export class BackendState {
   /** The caller has checked that all of them were offered. */
   setFeatures(features: bigint): void {
     this.#features = features;
-    const ring = this.#ringFeatures;
-    const eventIdx = hasBit(features, VIRTIO_RING_F_EVENT_IDX);
-    const indirect = hasBit(features, VIRTIO_RING_F_INDIRECT_DESC);
-    const isChanged = eventIdx !== ring.eventIdx || indirect !== ring.indirect;
-    ring.eventIdx = eventIdx;
-    ring.indirect = indirect;
-    this.logChanged();
-    for (const vring of this.vrings) {
-      if (isChanged) vring.featuresChanged();
-      this.#enableByDefault(vring);
-    }
+    this.#configureRings();
+    for (const vring of this.vrings) this.#enableByDefault(vring);
   }
 
-  /** There is another log, or LOG_ALL has changed. */
+  /** There is another log. */
   logChanged(): void {
-    const isLogging = this.memory.isLogging && this.hasFeature(VHOST_F_LOG_ALL);
-    this.#ringFeatures.isLogging = isLogging;
-    this.scheduler.isLogging = isLogging;
-    for (const vring of this.vrings) vring.logUsed();
+    this.#configureRings();
+  }
+
+  /** @param fd owned from here on */
+  setLogCall(fd: OwnedFd): void {
+    const replaced = this.#logCall.release();
+    this.#logCall.replace(fd);
+    this.#configureRings();
+    replaced?.close(); // not before: other threads may be signalling it
+  }
+
+  /** Before regions go: waits until the kernel has finished with guest memory. */
+  settle(): void {
+    this.#rings.settle();
   }
 
   /** After every change of the memory table. */
   memoryChanged(): void {
-    for (const vring of this.vrings) vring.memoryChanged();
+    this.#rings.memoryChanged();
+    this.#queueThreads?.memoryChanged();
   }
 
-  /** Answers what is in flight, then stops the ring. @returns its next avail index */
-  stopVring(vring: Vring): number {
-    this.scheduler.drain(vring);
-    return vring.stop();
+  /** Serves the rings of this thread. See `RingSet.run`. */
+  run(): number {
+    return this.#rings.run();
   }
 
   /** RESET_DEVICE. The memory table, call and err fds, and what was negotiated stay. */
   resetDevice(): void {
     for (const vring of this.vrings) {
-      this.scheduler.drain(vring);
       vring.reset();
       if (this.#features !== 0n) this.#enableByDefault(vring);
     }
@@ -163,19 +161,30 @@ export class BackendState {
 
   /** The session ends. Idempotent. */
   close(): void {
-    for (const vring of this.vrings) {
-      this.scheduler.drain(vring);
-      vring.close();
-    }
+    for (const vring of this.vrings) vring.close();
+    this.#rings.close();
     this.device.reset();
     this.memory.clear();
     this.memory.clearLog();
     this.channel.close();
-    this.logCall.close();
+    const logCall = this.#logCall.release();
+    this.#features = 0n;
+    this.#configureRings();
+    logCall?.close();
+  }
+
+  #configureRings(): void {
+    const features = {
+      eventIdx: this.hasFeature(VIRTIO_RING_F_EVENT_IDX),
+      indirect: this.hasFeature(VIRTIO_RING_F_INDIRECT_DESC),
+      isLogging: this.memory.isLogging && this.hasFeature(VHOST_F_LOG_ALL),
+    };
+    this.#rings.configure(features);
+    this.#queueThreads?.configure(features, this.#logCall.fd);
   }
 
   /** Without PROTOCOL_FEATURES there is no SET_VRING_ENABLE: rings are enabled from the start. */
-  #enableByDefault(vring: Vring): void {
+  #enableByDefault(vring: RingControl): void {
     if (!this.hasFeature(VHOST_USER_F_PROTOCOL_FEATURES)) vring.setEnabled(true);
   }
 }

@@ -10,25 +10,25 @@ import type { OwnedFd } from '../host/owned-fd.ts';
 import { hex } from '../units.ts';
 import { acked, answered, type Handler } from './backend-handler.ts';
 import type { BackendState } from './backend-state.ts';
-import type { Vring } from './vring.ts';
+import type { RingControl } from './ring-control.ts';
 
 export const VRING_HANDLERS: readonly Handler[] = [
   acked(R.SET_VRING_NUM, (state, { index, num }) => state.vringAt(index).setNum(num)),
   acked(R.SET_VRING_ADDR, (state, addr) => state.vringAt(addr.index).setAddr(addr)),
   acked(R.SET_VRING_BASE, (state, { index, num }) => state.vringAt(index).setBase(num)),
   // The request's `num` is reserved; what old front-ends put there is ignored.
-  answered(R.GET_VRING_BASE, (state, { index }) => ({ index, num: state.stopVring(state.vringAt(index)) })),
+  answered(R.GET_VRING_BASE, (state, { index }) => ({ index, num: state.vringAt(index).stop() })),
   acked(R.SET_VRING_KICK, (state, value, fds) => {
     const { vring, fd } = ringAndFd(state, value, fds);
     vring.setKick(fd);
   }),
   acked(R.SET_VRING_CALL, (state, value, fds) => {
     const { vring, fd } = ringAndFd(state, value, fds);
-    vring.call.replace(fd);
+    vring.setCall(fd);
   }),
   acked(R.SET_VRING_ERR, (state, value, fds) => {
     const { vring, fd } = ringAndFd(state, value, fds);
-    vring.err.replace(fd);
+    vring.setErr(fd);
   }),
   acked(R.SET_VRING_ENABLE, (state, { index, num }) => {
     if (!state.hasFeature(VHOST_USER_F_PROTOCOL_FEATURES))
@@ -43,7 +43,7 @@ function ringAndFd(
   state: BackendState,
   value: bigint,
   fds: OwnedFd[],
-): { readonly vring: Vring; readonly fd: OwnedFd | undefined } {
+): { readonly vring: RingControl; readonly fd: OwnedFd | undefined } {
   const known = VHOST_USER_VRING_IDX_MASK | VHOST_USER_VRING_NOFD_MASK;
   if (value > BigInt(known))
     throw new ProtocolError('BAD_VALUE', `${hex(value)}, allowed up to ${hex(known)}`);

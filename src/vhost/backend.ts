@@ -8,7 +8,8 @@ import { errnoName } from '../../protocol/errno.ts';
 import { ProtocolFeature, REPLY_FLAGS } from '../../protocol/vhost-user.ts';
 import { ProtocolError } from '../errors.ts';
 import type { GuestMemory } from '../guest-memory/guest-memory.ts';
-import { EPOLLET, EPOLLIN } from '../host/epoll.ts';
+import { EPOLLIN } from '../host/epoll.ts';
+import { Cleanup } from '../host/owned-fd.ts';
 import type { MessageSocket } from '../host/unix-socket.ts';
 import type { Log } from '../log.ts';
 import { serveMessage } from './backend-dispatch.ts';
@@ -16,7 +17,8 @@ import { BackendState } from './backend-state.ts';
 import { Connection } from './connection.ts';
 import type { VhostDevice } from './device.ts';
 import type { Loop } from './kick-watch.ts';
-import type { Vring } from './vring.ts';
+import type { QueueThreads } from './queue-threads.ts';
+import type { RingControl } from './ring-control.ts';
 
 /** Messages served before the rings have their turn. */
 const MESSAGES_PER_TURN = 16;
@@ -34,6 +36,8 @@ export interface BackendOptions {
   readonly log: Log;
   /** Microseconds to look at rings, at most, before waiting for a kick; 0 if not given. */
   readonly pollMicros?: number;
+  /** Those that serve some of the device's queues; the others are served in `run`. */
+  readonly queueThreads?: QueueThreads | undefined;
 }
 
 export class BackendSession implements Disposable {
@@ -44,19 +48,19 @@ export class BackendSession implements Disposable {
   #isClosed = false;
 
   /** @throws {ProtocolError} SYSTEM if the socket cannot be watched: it is closed */
-  constructor({ socket, device, loop, memory, log, pollMicros = 0 }: BackendOptions) {
-    this.#connection = new Connection(socket);
+  constructor(options: BackendOptions) {
+    const { socket, device, loop, memory, log, pollMicros = 0, queueThreads } = options;
+    using undo = new Cleanup();
+    this.#connection = undo.use(new Connection(socket));
     this.#loop = loop;
     this.#log = log;
-    this.#state = new BackendState({ device, loop, memory, log, pollMicros });
-    const { completions } = device;
-    let result = loop.add(this.#connection.fd, EPOLLIN, () => this.onReadable());
-    if (result >= 0 && completions !== undefined)
-      result = loop.add(completions.fd, EPOLLIN | EPOLLET, () => this.#state.scheduler.completeReady());
+    this.#state = new BackendState({ device, loop, memory, log, pollMicros, queueThreads });
+    const result = loop.add(this.#connection.fd, EPOLLIN, () => this.onReadable());
     if (result < 0) {
       this.close();
       throw new ProtocolError('SYSTEM', `epoll_ctl of the session's socket: ${errnoName(-result)}`);
     }
+    undo.keep();
     log.info({}, 'vhost_user_connected');
   }
 
@@ -64,7 +68,7 @@ export class BackendSession implements Disposable {
     return this.#isClosed;
   }
 
-  get vrings(): readonly Vring[] {
+  get vrings(): readonly RingControl[] {
     return this.#state.vrings;
   }
 
@@ -98,7 +102,7 @@ export class BackendSession implements Disposable {
    */
   run(): number {
     if (this.#isClosed) return -1;
-    const wait = this.#state.scheduler.run();
+    const wait = this.#state.run();
     const pending = this.#connection.pendingMs;
     if (pending === 0) return wait;
     if (pending > MESSAGE_TIMEOUT_MS) {
@@ -127,8 +131,6 @@ export class BackendSession implements Disposable {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#loop.remove(this.#connection.fd);
-    const { completions } = this.#state.device;
-    if (completions !== undefined) this.#loop.remove(completions.fd);
     this.#state.close();
     this.#connection.close();
   }

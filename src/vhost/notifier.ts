@@ -18,6 +18,18 @@ export class Notifier {
     if (this.#fd !== undefined) signalEventfd(this.#fd.fd);
   }
 
+  /** The descriptor, lent; −1 for none. */
+  get fd(): number {
+    return this.#fd?.fd ?? -1;
+  }
+
+  /** Lets go of the descriptor. @returns it, the caller's from here on */
+  release(): OwnedFd | undefined {
+    const fd = this.#fd;
+    this.#fd = undefined;
+    return fd;
+  }
+
   /** Idempotent. */
   close(): void {
     this.replace(undefined);

@@ -9,7 +9,7 @@ import {
 } from '../../protocol/virtio-ring.ts';
 import type { VringAddr } from '../../protocol/vhost-user-payloads.ts';
 import { ProtocolError } from '../errors.ts';
-import type { GuestMemory } from '../guest-memory/guest-memory.ts';
+import type { ReachableMemory } from '../guest-memory/reachable-memory.ts';
 import { hex } from '../units.ts';
 
 /** Addresses of this process, valid until the memory table changes. */
@@ -23,7 +23,11 @@ export interface VringAreas {
  * @param num entries of the ring
  * @throws {ProtocolError} UNMAPPED if an area is not whole in one region, BAD_VALUE if it is misaligned
  */
-export function resolveAreas(memory: GuestMemory, addr: VringAddr, num: number): VringAreas {
+export function resolveAreas(
+  memory: Pick<ReachableMemory, 'resolveUva'>,
+  addr: VringAddr,
+  num: number,
+): VringAreas {
   const resolve = (what: string, uva: bigint, size: number, align: number): number => {
     const address = memory.resolveUva(uva, size);
     if (address < 0)

@@ -6,14 +6,13 @@
  */
 import { performance } from 'node:perf_hooks';
 import { GuestError } from '../errors.ts';
-import type { GuestMemory } from '../guest-memory/guest-memory.ts';
+import type { ReachableMemory } from '../guest-memory/reachable-memory.ts';
 import type { Log } from '../log.ts';
 import { Chain, logWritten } from '../virtio/chain.ts';
 import type { Virtqueue } from '../virtio/virtqueue.ts';
 import { BusyPoll } from './busy-poll.ts';
 import { DeferredChains } from './deferred-chains.ts';
 import { DEFERRED, type CompleteChain, type VhostDevice } from './device.ts';
-import type { Notifier } from './notifier.ts';
 import type { Vring } from './vring.ts';
 
 /** Chains of one turn. */
@@ -32,20 +31,22 @@ const MAX_RUN_MS = 0.2;
 
 interface Options {
   readonly device: VhostDevice;
-  readonly memory: GuestMemory;
+  readonly memory: ReachableMemory;
   readonly log: Log;
   /** Signalled after pages were marked dirty. */
-  readonly logCall: Notifier;
+  readonly logCall: { signal(): void };
   /** See `BackendOptions`. */
   readonly pollMicros: number;
   readonly vringAt: (index: number) => Vring | undefined;
+  /** True if the thread is wanted for something else: a turn then ends early. */
+  readonly isWanted?: (() => boolean) | undefined;
 }
 
 export class VringScheduler {
   readonly #device: VhostDevice;
-  readonly #memory: GuestMemory;
+  readonly #memory: ReachableMemory;
   readonly #log: Log;
-  readonly #logCall: Notifier;
+  readonly #logCall: { signal(): void };
   readonly #vringAt: (index: number) => Vring | undefined;
   readonly #chain = new Chain();
   readonly #deferred = new DeferredChains();
@@ -64,16 +65,23 @@ export class VringScheduler {
   #nextRetry = 0;
   /** Some of what is deferred wants to be tried again now and then. */
   #isRetrying = false;
+  readonly #isWanted: () => boolean;
   /** LOG_ALL was negotiated and there is a log. */
   isLogging = false;
 
-  constructor({ device, memory, log, logCall, pollMicros, vringAt }: Options) {
+  constructor({ device, memory, log, logCall, pollMicros, vringAt, isWanted }: Options) {
+    this.#isWanted = isWanted ?? (() => false);
     this.#busyPoll = new BusyPoll(pollMicros);
     this.#device = device;
     this.#memory = memory;
     this.#log = log;
     this.#logCall = logCall;
     this.#vringAt = vringAt;
+  }
+
+  /** Chains the device keeps, of all rings. */
+  get deferredCount(): number {
+    return this.#deferred.total;
   }
 
   /** The ring was kicked, or may have become servable: it gets a turn if so. */
@@ -102,7 +110,7 @@ export class VringScheduler {
       if (this.#awake.length > 0) {
         if (now - began > MAX_RUN_MS) return 0;
         if (this.#look(now)) continue;
-        if (this.#rest()) return 0;
+        if (this.#isWanted() || this.#rest()) return 0;
       }
       this.#isAsleep = true;
       return wait;
@@ -117,7 +125,7 @@ export class VringScheduler {
   }
 
   #round(): number {
-    if (this.#deferred.total > 0) this.completeReady();
+    if (this.#deferred.total > 0) this.#completeReady();
     const round = this.#ready;
     this.#ready = this.#next;
     let isPolling = false;
@@ -153,11 +161,12 @@ export class VringScheduler {
     const end = this.#idleSince + this.#busyPoll.windowMs;
     for (let time = now; time < end; time = performance.now()) {
       for (let look = 0; look < LOOKS; look += 1) {
-        if (this.#deferred.total > 0) this.completeReady();
+        if (this.#deferred.total > 0) this.#completeReady();
         for (let i = 0; i < awake.length; i += 1)
           if (awake[i]!.openQueue()?.hasArrivals) this.schedule(awake[i]!);
         if (this.#ready.length > 0) return true;
       }
+      if (this.#isWanted()) return false;
     }
     return false;
   }
@@ -171,8 +180,7 @@ export class VringScheduler {
     return this.#ready.length > 0;
   }
 
-  /** The device's completion eventfd was signalled, or may be. */
-  completeReady(): void {
+  #completeReady(): void {
     this.#device.completions?.run(this.#complete);
   }
 
@@ -246,6 +254,7 @@ export class VringScheduler {
         if (queue.unpublished < PUBLISH_EVERY && bytes < PUBLISH_BYTES) continue;
         queue.publish();
         bytes = 0;
+        if (this.#isWanted()) return true;
       }
       queue.publish();
       if (left <= 0 || queue.rejected - rejectedBefore >= TURN) return true;

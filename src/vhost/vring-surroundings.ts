@@ -1,24 +1,29 @@
-/** What a vring needs of its session. */
-import type { GuestMemory } from '../guest-memory/guest-memory.ts';
+/** What a vring needs of the thread that serves it. */
+import type { ReachableMemory } from '../guest-memory/reachable-memory.ts';
 import type { Log } from '../log.ts';
 import type { Chain } from '../virtio/chain.ts';
 import type { Loop } from './kick-watch.ts';
 import type { Vring } from './vring.ts';
 
-/** What all vrings of a session share. */
+/** Of the negotiated features, those that concern rings. */
+export interface RingFeatures {
+  readonly eventIdx: boolean;
+  readonly indirect: boolean;
+  /** LOG_ALL was negotiated and there is a log. */
+  readonly isLogging: boolean;
+}
+
+/** What the vrings of a thread share. */
 export interface VringSurroundings {
-  readonly memory: GuestMemory;
+  readonly memory: ReachableMemory;
   readonly loop: Loop;
   readonly log: Log;
   readonly maxQueueSize: number;
-  /** Of the negotiated features, those that concern rings. */
-  readonly ringFeatures: {
-    readonly eventIdx: boolean;
-    readonly indirect: boolean;
-    readonly isLogging: boolean;
-  };
+  readonly ringFeatures: RingFeatures;
   /** The ring may have become servable. */
   schedule(vring: Vring): void;
   /** Answers a chain that breaks the rules. @returns bytes written */
   reject(vring: Vring, chain: Chain): number;
+  /** The ring is being stopped: completes its deferred chains. */
+  drain(vring: Vring): void;
 }

@@ -33,12 +33,13 @@ import { Virtqueue } from '../virtio/virtqueue.ts';
 import type { OwnedFd } from '../host/owned-fd.ts';
 import { KickWatch } from './kick-watch.ts';
 import { Notifier } from './notifier.ts';
+import type { RingControl } from './ring-control.ts';
 import { areSameAreas, resolveAreas, type VringAreas } from './vring-areas.ts';
 import type { VringSurroundings } from './vring-surroundings.ts';
 
 export type VringState = 'stopped' | 'armed' | 'started' | 'broken';
 
-export class Vring {
+export class Vring implements RingControl {
   readonly index: number;
   readonly call = new Notifier();
   readonly err = new Notifier();
@@ -84,7 +85,6 @@ export class Vring {
     return this.#isRunning && this.#isEnabled;
   }
 
-  /** @throws {ProtocolError} BAD_VALUE */
   setNum(num: number): void {
     const max = this.#around.maxQueueSize;
     if (num === 0 || num > max || num > VRING_MAX_NUM || (num & (num - 1)) !== 0)
@@ -98,7 +98,6 @@ export class Vring {
     this.#setUpAnew();
   }
 
-  /** @throws {ProtocolError} BAD_VALUE */
   setBase(base: number): void {
     if (base > 0xffff)
       throw new ProtocolError('BAD_VALUE', `ring ${this.index}: base ${base}, allowed up to 65535`);
@@ -108,11 +107,7 @@ export class Vring {
     if (this.#state === 'armed') this.#arm();
   }
 
-  /**
-   * May come while the ring runs: it goes on where it is.
-   *
-   * @throws {ProtocolError} BAD_VALUE, UNMAPPED; the ring stays as it was
-   */
+  /** May come while the ring runs: it goes on where it is. */
   setAddr(addr: VringAddr): void {
     if ((addr.flags & ~VHOST_VRING_F_LOG) !== 0)
       throw new ProtocolError('BAD_VALUE', `ring ${this.index}: flags ${hex(addr.flags)}, allowed 0 and 1`);
@@ -129,10 +124,6 @@ export class Vring {
     this.#setUpAnew();
   }
 
-  /**
-   * @param fd the kick; undefined polls instead
-   * @throws {ProtocolError} BAD_FDS if it cannot be waited for; the ring stays as it was
-   */
   setKick(fd: OwnedFd | undefined): void {
     this.#kick.replace(fd);
     this.#isPolled = fd === undefined;
@@ -140,6 +131,14 @@ export class Vring {
     else if (this.#state !== 'started') this.#arm();
     // Kicks of the fd that was replaced may not have been seen yet.
     this.#around.schedule(this);
+  }
+
+  setCall(fd: OwnedFd | undefined): void {
+    this.call.replace(fd);
+  }
+
+  setErr(fd: OwnedFd | undefined): void {
+    this.err.replace(fd);
   }
 
   setEnabled(isEnabled: boolean): void {
@@ -199,12 +198,9 @@ export class Vring {
     this.#complain(error);
   }
 
-  /**
-   * Stops the ring and lets go of its kick. Call and err stay: QEMU sends err once per connection.
-   *
-   * @returns the next avail index: GET_VRING_BASE
-   */
+  /** Call and err stay: QEMU sends err once per connection. */
   stop(): number {
+    this.#around.drain(this);
     this.#closeQueue();
     this.#kick.close();
     this.#state = 'stopped';
@@ -212,7 +208,6 @@ export class Vring {
     return this.#base;
   }
 
-  /** RESET_DEVICE: as at the beginning, except that call and err stay. */
   reset(): void {
     this.stop();
     this.#isEnabled = false;
@@ -222,7 +217,6 @@ export class Vring {
     this.#base = 0;
   }
 
-  /** The session ends. Idempotent. */
   close(): void {
     this.reset();
     this.call.close();
