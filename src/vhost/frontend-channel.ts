@@ -47,12 +47,22 @@ export interface FrontendOptions {
   readonly mode?: FrontendMode;
 }
 
+/** Something else that has to be served while an answer is waited for, or the back-end may wait for us. */
+export interface Attended {
+  /** Undefined: nothing to wait for. */
+  readonly fd: number | undefined;
+  /** Never waits. @returns milliseconds after which to call again; −1 any time will do */
+  serve(): number;
+}
+
 export class FrontendChannel implements Disposable {
   readonly #connection: Connection;
   readonly #timeoutMs: number;
-  readonly #wait: (fd: number, timeoutMs: number) => void;
+  readonly #wait: (fd: number, timeoutMs: number, other?: number) => void;
   readonly #recent: string[] = [];
   #failure: ProtocolError | undefined;
+  #attended: Attended | undefined;
+  #isWaiting = false;
 
   /** @param socket connected to a back-end; owned from here on */
   constructor(socket: OwnedFd, { timeoutMs = TIMEOUT_MS, wait = waitReadable }: FrontendOptions) {
@@ -64,6 +74,11 @@ export class FrontendChannel implements Disposable {
   /** Why the connection was given up: every further request throws CLOSED, caused by this. */
   get failure(): ProtocolError | undefined {
     return this.#failure;
+  }
+
+  /** From now on `attended` is served during every wait. What it calls must not send: BAD_STATE. */
+  attend(attended: Attended | undefined): void {
+    this.#attended = attended;
   }
 
   /**
@@ -82,10 +97,28 @@ export class FrontendChannel implements Disposable {
     return decode(row.name, row.reply, this.receive(row.name).payload);
   }
 
+  /** As `ask`, where a descriptor may come with the answer. @returns it: the caller's; others are closed */
+  askForFd<Name extends FrontendRequestName, T, A>(
+    row: RequestRow<Name, T, A>,
+    value: T,
+  ): { readonly answer: A; readonly fd: OwnedFd | undefined } {
+    if (row.reply === 'ack') throw new TypeError(`${row.name} has no answer of its own`);
+    this.send(row, value, []);
+    const { payload, fds } = this.#receiveMessage(row.name);
+    const fd = fds.shift();
+    for (const surplus of fds) surplus.close();
+    try {
+      return { answer: decode(row.name, row.reply, payload), fd };
+    } catch (error) {
+      fd?.close();
+      throw error;
+    }
+  }
+
   /**
    * Sends a request with NEED_REPLY and waits for the acknowledgement; REPLY_ACK was negotiated.
    *
-   * @throws {ProtocolError} REFUSED, and what `ask` throws
+   * @throws {ProtocolError} REFUSED, and what `ask` throws; BAD_SIZE ends the connection here: whether it was done is not known
    */
   tell<Name extends FrontendRequestName, T, A>(
     row: RequestRow<Name, T, A>,
@@ -93,7 +126,15 @@ export class FrontendChannel implements Disposable {
     fds: readonly number[],
   ): void {
     this.send(row, value, fds, true);
-    const result = decode(row.name, U64, this.receive(row.name).payload);
+    const { payload } = this.receive(row.name);
+    if (payload.length !== U64.minSize)
+      throw this.#givenUp(
+        new ProtocolError(
+          'BAD_SIZE',
+          `answer to ${row.name}: ${payload.length} octets, allowed ${U64.minSize}`,
+        ),
+      );
+    const result = decode(row.name, U64, payload);
     if (result !== 0n) throw new ProtocolError('REFUSED', `${row.name}: the back-end answered ${result}`);
   }
 
@@ -106,16 +147,31 @@ export class FrontendChannel implements Disposable {
   ): void {
     if (this.#failure !== undefined)
       throw new ProtocolError('CLOSED', `${row.name}: the connection was given up`, { cause: this.#failure });
-    this.#note(`> ${row.name}${needReply ? ' (needs reply)' : ''}`);
+    if (this.#isWaiting)
+      throw new ProtocolError('BAD_STATE', `${row.name} while the answer to another request is awaited`);
     const octets = row.payload.encode(value);
-    this.#trying(() =>
-      this.#connection.send(FrontendRequest[row.name], requestFlags(needReply), octets, fds),
-    );
+    this.#trying(() => {
+      this.#expectNothing(row.name);
+      this.#note(`> ${row.name}${needReply ? ' (needs reply)' : ''}`);
+      this.#connection.send(FrontendRequest[row.name], requestFlags(needReply), octets, fds);
+    });
   }
 
   /** The answer to the request just sent. Descriptors in it are closed. */
   receive(name: FrontendRequestName): Message {
-    return this.#trying(() => this.#receive(name));
+    const message = this.#receiveMessage(name);
+    for (const fd of message.fds) fd.close();
+    return message;
+  }
+
+  /** Descriptors in the answer are the caller's. */
+  #receiveMessage(name: FrontendRequestName): Message {
+    this.#isWaiting = true;
+    try {
+      return this.#trying(() => this.#receive(name));
+    } finally {
+      this.#isWaiting = false;
+    }
   }
 
   close(): void {
@@ -126,24 +182,41 @@ export class FrontendChannel implements Disposable {
     this.close();
   }
 
+  /** An answer that nobody waits for would be taken for that to the request at hand. */
+  #expectNothing(name: FrontendRequestName): void {
+    const message = this.#connection.receive();
+    if (message === 'wait' && this.#connection.pendingMs === 0) return;
+    if (message === 'closed')
+      throw new ProtocolError('CLOSED', `before ${name}: the back-end has closed the connection`);
+    if (message === 'wait') throw new ProtocolError('BAD_HEADER', `before ${name}: a part of a message came`);
+    for (const fd of message.fds) fd.close();
+    this.#note(`< request ${message.request}, unasked for (${message.payload.length} bytes)`);
+    throw new ProtocolError(
+      'BAD_HEADER',
+      `before ${name}: an answer nobody asked for, request ${message.request}, flags ${message.flags}`,
+    );
+  }
+
   #receive(name: FrontendRequestName): Message {
     const deadline = performance.now() + this.#timeoutMs;
     for (;;) {
       const message = this.#connection.receive();
-      if (message === 'closed') throw this.#failed('CLOSED', `${name}: the back-end closed the connection`);
+      if (message === 'closed')
+        throw new ProtocolError('CLOSED', `${name}: the back-end closed the connection`);
       if (message !== 'wait') {
-        for (const fd of message.fds) fd.close();
         this.#note(`< ${name} (${message.payload.length} bytes)`);
-        if (message.request !== FrontendRequest[name] || message.flags !== REPLY_FLAGS)
-          throw this.#failed(
-            'BAD_HEADER',
-            `${name}: answer has request ${message.request}, flags ${message.flags}; allowed ${FrontendRequest[name]}, ${REPLY_FLAGS}`,
-          );
-        return message;
+        if (message.request === FrontendRequest[name] && message.flags === REPLY_FLAGS) return message;
+        for (const fd of message.fds) fd.close();
+        throw new ProtocolError(
+          'BAD_HEADER',
+          `${name}: answer has request ${message.request}, flags ${message.flags}; allowed ${FrontendRequest[name]}, ${REPLY_FLAGS}`,
+        );
       }
       const left = Math.ceil(deadline - performance.now());
-      if (left <= 0) throw this.#failed('TIMEOUT', `${name}: no answer in ${this.#timeoutMs} ms`);
-      this.#wait(this.#connection.fd, left);
+      if (left <= 0) throw new ProtocolError('TIMEOUT', `${name}: no answer in ${this.#timeoutMs} ms`);
+      const again = this.#attended?.serve() ?? -1;
+      if (again !== 0)
+        this.#wait(this.#connection.fd, again > 0 ? Math.min(again, left) : left, this.#attended?.fd);
     }
   }
 
@@ -152,10 +225,7 @@ export class FrontendChannel implements Disposable {
     try {
       return attempt();
     } catch (error) {
-      if (error instanceof ProtocolError && FATAL.has(error.code)) {
-        this.#failure = error;
-        this.close();
-      }
+      if (error instanceof ProtocolError && FATAL.has(error.code)) throw this.#givenUp(error);
       throw error;
     }
   }
@@ -165,8 +235,13 @@ export class FrontendChannel implements Disposable {
     if (this.#recent.length > SHOWN_MESSAGES) this.#recent.shift();
   }
 
-  #failed(code: 'CLOSED' | 'TIMEOUT' | 'BAD_HEADER', text: string): ProtocolError {
-    return new ProtocolError(code, `${text}; last messages: ${this.#recent.join(', ')}`);
+  /** Ends the connection for a reason, which then tells what went before. */
+  #givenUp({ code, message, cause }: ProtocolError): ProtocolError {
+    const text = `${message}; last messages: ${this.#recent.join(', ')}`;
+    const failure = new ProtocolError(code, text, { cause });
+    this.#failure = failure;
+    this.close();
+    return failure;
   }
 }
 

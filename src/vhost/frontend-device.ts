@@ -1,12 +1,12 @@
 /**
- * A device whose back-end is another process: the sequences in which QEMU speaks to it, and the memory table that goes along.
+ * A device whose back-end is another process: the sequences in which a machine speaks to it, and the memory table that goes along.
  *
  *     connect ──▶ stopped ── start ──▶ started      memory changes: sent while started; else at the next start, as a difference
  *                    ▲                    │
  *                    └────── stop ────────┘         reset: after stop; the memory table stays
  *
- * Queues and their descriptors are the caller's. A back-end that is gone stays gone: the operation that notices throws, later memory
- * changes succeed without it, and `failure` says why.
+ * Queues and their descriptors are the caller's. When a back-end has gone, the operation that notices throws, later memory changes succeed
+ * without it, and `failure` says why; `reconnect` goes on with another, where the guest's driver left off.
  */
 import { hasBit, maskOf } from '../../protocol/bits.ts';
 import {
@@ -14,60 +14,53 @@ import {
   VHOST_F_LOG_ALL,
   VHOST_USER_F_PROTOCOL_FEATURES,
 } from '../../protocol/vhost-user.ts';
-import { VirtioStatus } from '../../protocol/virtio.ts';
 import { ProtocolError } from '../errors.ts';
 import type { OwnedFd } from '../host/owned-fd.ts';
 import { socketPair } from '../host/unix-socket.ts';
+import { Attempts } from './attempts.ts';
 import type { VhostUserFrontend } from './frontend.ts';
-import { createDirtyLog, type DirtyLog } from './frontend-dirty-log.ts';
+import type { DeviceFrontendOptions, DriverSetup } from './frontend-device-options.ts';
+import { type Dialect, DIALECTS, type Session } from './frontend-dialect.ts';
+import { DirtyLog } from './frontend-dirty-log.ts';
+import { InflightBuffer } from './frontend-inflight.ts';
 import { FrontendMemoryTable } from './frontend-memory-table.ts';
-import { negotiate } from './frontend-negotiation.ts';
-import { FrontendVring, type SharedQueue, type VringNotifiers } from './frontend-vring.ts';
+import { assertNotLess, type Negotiated } from './frontend-negotiation.ts';
+import { BackendRequestServer, featuresServed } from './frontend-requests.ts';
+import { FrontendVring } from './frontend-vring.ts';
 import { type RegionChange, VhostMemoryListener } from './memory-listener.ts';
 
 /** Bits that are between front-end and back-end, whatever a driver says. */
 const TRANSPORT_FEATURES = maskOf(VHOST_F_LOG_ALL, VHOST_USER_F_PROTOCOL_FEATURES);
-
-export interface DeviceFrontendOptions {
-  readonly name: string;
-  /** Per queue; how many there are is how many queues the device has. */
-  readonly notifiers: readonly VringNotifiers[];
-  /** Whether the back-end may send requests. Our end of their channel is then `backendChannel`, and has to be served. */
-  readonly hasBackendChannel?: boolean;
-  /** `qemu` only: a memory change that failed, and went on as if nothing were. */
-  readonly onMemoryError?: (error: ProtocolError) => void;
-}
-
-/** What a guest's driver has decided. */
-export interface DriverSetup {
-  /** The features it accepts. */
-  readonly features: bigint;
-  readonly queues: readonly SharedQueue[];
-  /** Where guest memory is in the user address space of the front-end; by default where the regions shared with the back-end are. */
-  readonly userAddress?: (guestAddress: bigint, size: number) => bigint | undefined;
-}
 
 export class DeviceFrontend implements Disposable {
   readonly name: string;
   /** To be added to the address space the device does DMA in, once connected. */
   readonly listener: VhostMemoryListener;
   readonly table: FrontendMemoryTable;
-  readonly #frontend: VhostUserFrontend;
   readonly #vrings: readonly FrontendVring[];
-  readonly #hasBackendChannel: boolean;
-  readonly #onMemoryError: ((error: ProtocolError) => void) | undefined;
+  readonly #options: DeviceFrontendOptions;
+  readonly #dialect: Dialect;
+  readonly #inflight = new InflightBuffer();
+  #frontend: VhostUserFrontend;
   #features = 0n;
+  /** What the driver has accepted, as far as the back-end offers it. */
   #accepted = 0n;
+  /** The driver's, as long as it wants the device started. */
+  #setup: DriverSetup | undefined;
   #isStarted = false;
+  /** Why the last attempt to reconnect came to nothing. */
+  #failure: ProtocolError | undefined;
   #log: DirtyLog | undefined;
-  #backendChannel: OwnedFd | undefined;
+  #requests: BackendRequestServer | undefined;
+  /** The back-end's end of that channel, until it is sent. */
+  #unsentChannel: OwnedFd | undefined;
 
   /** @param frontend connected; owned from here on */
   constructor(frontend: VhostUserFrontend, options: DeviceFrontendOptions) {
     this.name = options.name;
     this.#frontend = frontend;
-    this.#hasBackendChannel = options.hasBackendChannel ?? false;
-    this.#onMemoryError = options.onMemoryError;
+    this.#options = options;
+    this.#dialect = DIALECTS[options.dialect ?? 'qemu'];
     this.#vrings = options.notifiers.map((notifiers, index) => new FrontendVring(frontend, index, notifiers));
     this.table = new FrontendMemoryTable(frontend);
     this.listener = new VhostMemoryListener(options.name, (change) => this.#memoryChanged(change));
@@ -94,12 +87,26 @@ export class DeviceFrontend implements Disposable {
 
   /** Why the connection was given up; undefined as long as it was not. */
   get failure(): ProtocolError | undefined {
-    return this.#frontend.failure;
+    return this.#frontend.failure ?? this.#failure;
   }
 
-  /** Our end of the channel for the back-end's requests; lent. */
+  /** To wait on: when it can be read, requests of the back-end are to be served; lent. Undefined if there is no such channel, or no more. */
   get backendChannel(): number | undefined {
-    return this.#backendChannel?.fd;
+    return this.#requests?.fd;
+  }
+
+  /** Why we closed that channel; the device keeps working without it. */
+  get backendChannelFailure(): ProtocolError | undefined {
+    return this.#requests?.failure;
+  }
+
+  /**
+   * Serves what the back-end has asked for. Never waits, never throws on what a back-end sends. It is also done whenever an answer is waited for.
+   *
+   * @returns milliseconds after which to call again, even if nothing can be read: 0 there is more, −1 any time will do
+   */
+  serveBackendRequests(): number {
+    return this.#requests?.serve() ?? -1;
   }
 
   /**
@@ -108,14 +115,45 @@ export class DeviceFrontend implements Disposable {
    * @throws {ProtocolError} what `negotiate` throws
    */
   connect(): void {
-    const queues = this.#vrings.length;
-    if (this.#hasBackendChannel) {
-      const [ours, theirs] = socketPair();
-      using channel = theirs;
-      this.#backendChannel = ours;
-      this.#negotiated(negotiate(this.#frontend, { queues, backendChannel: channel.fd }));
-    } else this.#negotiated(negotiate(this.#frontend, { queues }));
-    for (const vring of this.#vrings) vring.connect();
+    const { features, memslotLimit } = this.#negotiate(this.#frontend);
+    this.#features = features;
+    this.table.limit = memslotLimit;
+    this.#dialect.connected(this.#session);
+  }
+
+  /**
+   * RECONNECT: the back-end has died, or is given up for another: negotiates anew, and if the device was started sends everything again, memory, log
+   * and queues, which go on where the back-end stopped them, or else where their used rings end.
+   *
+   * @param frontend connected to the new one; owned from here on
+   * @throws {ProtocolError} NOT_SUPPORTED: a feature in use is no longer offered; SLOT_LIMIT: the limit is lower than it was. What `connect`
+   *   and `start` throw. There is no connection then; another attempt may follow
+   */
+  reconnect(frontend: VhostUserFrontend): void {
+    const setup = this.#setup;
+    if (this.#isStarted) new Attempts().run(() => this.stop());
+    this.#disconnect();
+    this.#setup = setup;
+    const { limit } = this;
+    this.#frontend = frontend;
+    try {
+      const now = this.#negotiate(frontend);
+      const { features, memslotLimit } = now;
+      assertNotLess(this.name, { features: this.#accepted, memslotLimit: limit }, now);
+      if (this.#log !== undefined) this.#requireLog(features);
+      this.#features = features;
+      this.#failure = undefined;
+      this.table.reconnect(frontend, memslotLimit);
+      for (const vring of this.#vrings) vring.reconnect(frontend);
+      this.#dialect.connected(this.#session);
+      if (setup !== undefined) this.start(setup);
+    } catch (error) {
+      this.#disconnect();
+      this.table.reconnect(frontend, limit);
+      this.#setup = setup;
+      if (error instanceof ProtocolError) this.#failure = error;
+      throw error;
+    }
   }
 
   /**
@@ -131,24 +169,22 @@ export class DeviceFrontend implements Disposable {
       throw new RangeError(`${queues.length} queues, the device has ${this.#vrings.length}`);
     this.#accepted =
       this.#features & ((features & ~TRANSPORT_FEATURES) | maskOf(VHOST_USER_F_PROTOCOL_FEATURES));
-    const pairs = queues.map((queue, index) => ({ queue, vring: this.#vrings[index]! }));
-    let begun = 0;
+    const most = Math.max(0, ...queues.map(({ num }) => num));
     try {
-      for (const { vring, queue } of pairs) vring.unmask(queue);
-      this.#sendFeatures();
-      if (this.#frontend.hasProtocolFeature(ProtocolFeature.STATUS))
-        this.#frontend.setStatus(this.#frontend.getStatus() | VirtioStatus.FEATURES_OK);
-      this.table.start();
-      for (const { vring, queue } of pairs) {
-        vring.setUp(queue, userAddress, this.#log !== undefined);
-        begun += 1;
-      }
-      this.#log?.share(this.#frontend);
-      if (this.#canEnable) for (const { vring } of pairs) vring.enable(true);
-      for (const { vring, queue } of pairs) vring.unmask(queue);
+      this.#log?.restart(this.listener.end);
+      this.#dialect.start(this.#session, {
+        queues,
+        userAddress,
+        isLogged: this.#log !== undefined,
+        sendFeatures: () => this.#sendFeatures(),
+        shareInflight: () => this.#inflight.share(this.#frontend, queues.length, most),
+        shareLog: () => this.#log?.share(this.#frontend),
+      });
       this.#isStarted = true;
+      this.#setup = setup;
     } catch (error) {
-      this.#unwind(begun);
+      this.#setup = undefined;
+      this.#unwind();
       throw error;
     }
   }
@@ -159,6 +195,7 @@ export class DeviceFrontend implements Disposable {
    * @throws {ProtocolError} the first thing the back-end refused, or why it is gone; the device is stopped all the same
    */
   stop(): void {
+    this.#setup = undefined;
     if (!this.#isStarted) return;
     this.#isStarted = false;
     if (this.failure !== undefined) {
@@ -168,7 +205,7 @@ export class DeviceFrontend implements Disposable {
     const attempt = new Attempts();
     if (this.#canEnable) for (const vring of this.#vrings) attempt.run(() => vring.enable(false));
     for (const vring of this.#vrings) attempt.run(() => vring.takeBack());
-    for (const vring of this.#vrings) attempt.run(() => vring.mask());
+    this.#dialect.stopped(this.#session, attempt);
     attempt.finish();
   }
 
@@ -177,6 +214,8 @@ export class DeviceFrontend implements Disposable {
     const attempt = new Attempts();
     attempt.run(() => this.stop());
     for (const vring of this.#vrings) vring.reset();
+    this.#inflight.close();
+    this.#accepted = 0n;
     if (this.failure === undefined && this.#frontend.hasProtocolFeature(ProtocolFeature.RESET_DEVICE))
       attempt.run(() => this.#frontend.resetDevice());
     attempt.finish();
@@ -188,12 +227,8 @@ export class DeviceFrontend implements Disposable {
    * @throws {ProtocolError} NOT_SUPPORTED; what the front-end throws
    */
   startLog(): DirtyLog {
-    if (
-      !hasBit(this.#features, VHOST_F_LOG_ALL) ||
-      !this.#frontend.hasProtocolFeature(ProtocolFeature.LOG_SHMFD)
-    )
-      throw new ProtocolError('NOT_SUPPORTED', `${this.name}: the back-end cannot log its writes`);
-    this.#log ??= createDirtyLog(this.listener.regions);
+    this.#requireLog(this.#features);
+    this.#log ??= new DirtyLog(this.listener.end);
     if (this.#isStarted) {
       this.#log.share(this.#frontend);
       this.#sendFeatures();
@@ -236,25 +271,59 @@ export class DeviceFrontend implements Disposable {
 
   /** CLEANUP: closes the connection. The listener is to be removed, too. Idempotent. */
   close(): void {
-    this.#isStarted = false;
-    this.#backendChannel?.close();
+    this.#setup = undefined;
+    this.#disconnect();
+    this.#inflight.close();
     this.#log?.close();
-    this.#frontend.close();
+    this.#log = undefined;
   }
 
   [Symbol.dispose](): void {
     this.close();
   }
 
-  #negotiated({
-    features,
-    memslotLimit,
-  }: {
-    readonly features: bigint;
-    readonly memslotLimit: number;
-  }): void {
-    this.#features = features;
-    this.table.limit = memslotLimit;
+  get #session(): Session {
+    return {
+      frontend: this.#frontend,
+      vrings: this.#vrings,
+      table: this.table,
+      canEnable: this.#canEnable,
+      backendChannel: this.#unsentChannel?.fd,
+    };
+  }
+
+  #negotiate(frontend: VhostUserFrontend): Negotiated {
+    const { backendRequests, hasBackendChannel = backendRequests !== undefined } = this.#options;
+    const handlers = backendRequests ?? {};
+    const queues = this.#vrings.length;
+    if (!hasBackendChannel) return this.#dialect.negotiate(frontend, { queues });
+    const [ours, theirs] = socketPair();
+    this.#unsentChannel = theirs;
+    this.#requests = new BackendRequestServer(ours, {
+      handlers,
+      hasProtocolFeature: (feature) => frontend.hasProtocolFeature(feature),
+    });
+    frontend.attend(this.#requests);
+    return this.#dialect.negotiate(frontend, {
+      queues,
+      backendChannel: theirs.fd,
+      served: featuresServed(handlers),
+    });
+  }
+
+  /** @throws {ProtocolError} NOT_SUPPORTED */
+  #requireLog(features: bigint): void {
+    if (!hasBit(features, VHOST_F_LOG_ALL) || !this.#frontend.hasProtocolFeature(ProtocolFeature.LOG_SHMFD))
+      throw new ProtocolError('NOT_SUPPORTED', `${this.name}: the back-end cannot log its writes`);
+  }
+
+  #disconnect(): void {
+    this.#isStarted = false;
+    this.#requests?.close();
+    this.#requests = undefined;
+    this.#unsentChannel?.close();
+    this.#unsentChannel = undefined;
+    this.#frontend.close();
   }
 
   /** Without protocol features a ring is enabled as soon as it is started. vhost-user spec § Ring states. */
@@ -267,40 +336,26 @@ export class DeviceFrontend implements Disposable {
     this.#frontend.setFeatures(this.#accepted | log);
   }
 
+  /** A larger log before there is more memory, a smaller one after there is less. */
   #memoryChanged(change: RegionChange): void {
     this.table.note(change);
     if (!this.#isStarted || this.failure !== undefined) return;
+    const tell = (): void => this.#log?.share(this.#frontend);
     try {
+      this.#log?.growFor(this.listener.end, tell);
       this.table.update();
+      this.#log?.shrinkTo(this.listener.end, tell);
     } catch (error) {
       if (this.#frontend.mode === 'strict' || !(error instanceof ProtocolError)) throw error;
-      this.#onMemoryError?.(error);
+      this.#options.onMemoryError?.(error);
     }
   }
 
-  /** A start that failed: takes back, last first, the queues that were `begun`. What it meets does not count: the failure is known. */
-  #unwind(begun: number): void {
+  /** A start that failed: takes back, last first, the queues that were begun. What it meets does not count: the failure is known. */
+  #unwind(): void {
     if (this.failure !== undefined) return;
-    const attempt = new Attempts();
-    for (const vring of this.#vrings.slice(0, begun).toReversed()) attempt.run(() => vring.takeBack());
-    for (const vring of this.#vrings) attempt.run(() => vring.mask());
-  }
-}
-
-/** Steps that are all taken, whatever becomes of each. */
-class Attempts {
-  #failure: unknown;
-
-  run(step: () => void): void {
-    try {
-      step();
-    } catch (error) {
-      this.#failure ??= error;
-    }
-  }
-
-  /** @throws the first failure */
-  finish(): void {
-    if (this.#failure !== undefined) throw this.#failure;
+    const attempts = new Attempts();
+    for (const vring of this.#vrings.toReversed()) if (vring.isSetUp) attempts.run(() => vring.takeBack());
+    this.#dialect.stopped(this.#session, attempts);
   }
 }

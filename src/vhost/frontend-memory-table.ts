@@ -7,7 +7,7 @@
  * Removals come first, in reverse order of addition, then additions in address order. Regions are the same if guest address, size and
  * user address are. A removal names what was added, as remembered, whatever has become of that memory since.
  */
-import { ProtocolFeature } from '../../protocol/vhost-user.ts';
+import { ProtocolFeature, SCM_MAX_FD } from '../../protocol/vhost-user.ts';
 import type { MemoryRegionDescription } from '../../protocol/vhost-user-payloads.ts';
 import { ProtocolError } from '../errors.ts';
 import type { FoldedSection } from '../memory-devices/vhost-sections.ts';
@@ -29,7 +29,7 @@ interface Held extends Wanted {
 }
 
 export class FrontendMemoryTable {
-  readonly #frontend: VhostUserFrontend;
+  #frontend: VhostUserFrontend;
   readonly #wanted = new SortedByAddress<Wanted>(addressOf);
   readonly #held = new SortedByAddress<Held>(addressOf);
   readonly #difference = new SortedByAddress((address: bigint) => address);
@@ -80,6 +80,22 @@ export class FrontendMemoryTable {
     for (const address of this.#refused.all) this.#difference.set(address);
     this.#refused.clear();
     this.update();
+  }
+
+  /** As `start`, but with one table of everything, even if the back-end has slots. */
+  startWhole(): void {
+    this.#refused.clear();
+    this.#sendTable();
+  }
+
+  /** Another connection, whose back-end has nothing yet. */
+  reconnect(frontend: VhostUserFrontend, limit: number): void {
+    this.#frontend = frontend;
+    this.limit = limit;
+    this.#held.clear();
+    this.#refused.clear();
+    this.#difference.clear();
+    for (const { region } of this.#wanted.all) this.#difference.set(region.guestPhysAddr);
   }
 
   #compare(address: bigint): void {
@@ -139,7 +155,7 @@ export class FrontendMemoryTable {
 
   #sendTable(): void {
     const regions = this.#wanted.all;
-    this.#requireRoom(regions.length, regions);
+    this.#requireRoom(regions.length, regions, Math.min(this.limit, SCM_MAX_FD));
     if (regions.length === 0)
       throw new ProtocolError(
         'REGION_INVALID',
@@ -160,13 +176,13 @@ export class FrontendMemoryTable {
     this.#difference.clear();
   }
 
-  #requireRoom(entries: number, additions: readonly Wanted[]): void {
-    if (entries <= this.limit || additions.length === 0) return;
+  #requireRoom(entries: number, additions: readonly Wanted[], limit = this.limit): void {
+    if (entries <= limit || additions.length === 0) return;
     this.#setAside();
     const last = additions.at(-1)!.region.guestPhysAddr;
     throw new ProtocolError(
       'SLOT_LIMIT',
-      `a memory table of ${entries} regions, up to that at ${hex(last)}; the back-end allows ${this.limit}`,
+      `a memory table of ${entries} regions, up to that at ${hex(last)}; allowed ${limit}`,
     );
   }
 }

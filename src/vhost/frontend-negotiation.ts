@@ -2,6 +2,7 @@
 import { hasBit, maskOf } from '../../protocol/bits.ts';
 import { ProtocolFeature, VHOST_USER_F_PROTOCOL_FEATURES } from '../../protocol/vhost-user.ts';
 import { ProtocolError } from '../errors.ts';
+import { hex } from '../units.ts';
 import type { VhostUserFrontend } from './frontend.ts';
 
 /** Regions a table has without CONFIGURE_MEM_SLOTS. vhost-user spec § Memory regions description. */
@@ -19,6 +20,7 @@ const STRICT_PROTOCOL_FEATURES = maskOf(
   ProtocolFeature.CONFIGURE_MEM_SLOTS,
   ProtocolFeature.STATUS,
   ProtocolFeature.DEVICE_STATE,
+  ProtocolFeature.INFLIGHT_SHMFD,
 );
 const BACKEND_CHANNEL = maskOf(ProtocolFeature.BACKEND_REQ, ProtocolFeature.BACKEND_SEND_FD);
 
@@ -27,6 +29,8 @@ export interface NegotiationOptions {
   readonly queues: number;
   /** The back-end's end of a channel for its own requests; borrowed. Without it, none are negotiated. */
   readonly backendChannel?: number;
+  /** Protocol features that requests of the back-end need, which somebody serves. */
+  readonly served?: readonly ProtocolFeature[];
 }
 
 export interface Negotiated {
@@ -47,22 +51,49 @@ export function negotiate(frontend: VhostUserFrontend, options: NegotiationOptio
   return { features: frontend.getFeatures(), memslotLimit };
 }
 
+/**
+ * In the order of cloud-hypervisor, which never asks for a limit.
+ *
+ * @throws {ProtocolError} NOT_SUPPORTED if the back-end has too few queues; what the front-end throws
+ */
+export function negotiateUnlimited(frontend: VhostUserFrontend, options: NegotiationOptions): Negotiated {
+  frontend.setOwner();
+  const features = frontend.getFeatures();
+  if (!hasBit(features, VHOST_USER_F_PROTOCOL_FEATURES)) return { features, memslotLimit: BASELINE_SLOTS };
+  chooseProtocolFeatures(frontend, options);
+  return { features, memslotLimit: Number.MAX_SAFE_INTEGER };
+}
+
+/**
+ * A back-end that comes in the place of another has to offer what is in use.
+ *
+ * @param before the features in use, and the limit memory was plugged by
+ * @throws {ProtocolError} NOT_SUPPORTED, SLOT_LIMIT
+ */
+export function assertNotLess(name: string, before: Negotiated, now: Negotiated): void {
+  const lost = before.features & ~now.features;
+  if (lost !== 0n)
+    throw new ProtocolError(
+      'NOT_SUPPORTED',
+      `${name}: the back-end now offers features ${hex(now.features)}; missing, but in use: ${hex(lost)}`,
+    );
+  if (now.memslotLimit < before.memslotLimit)
+    throw new ProtocolError(
+      'SLOT_LIMIT',
+      `${name}: the back-end now has ${now.memslotLimit} memory slots, before ${before.memslotLimit}: this limit should never decrease`,
+    );
+}
+
 /** @returns the limit of memslots */
 function negotiateProtocol(
   frontend: VhostUserFrontend,
   offered: bigint,
-  { queues, backendChannel }: NegotiationOptions,
+  options: NegotiationOptions,
 ): number {
   const isQemu = frontend.mode === 'qemu';
+  const { backendChannel } = options;
   if (!hasBit(offered, VHOST_USER_F_PROTOCOL_FEATURES)) return isQemu ? 0 : BASELINE_SLOTS;
-  const known = isQemu ? QEMU_PROTOCOL_FEATURES : STRICT_PROTOCOL_FEATURES | BACKEND_CHANNEL;
-  const wanted = backendChannel === undefined ? known & ~BACKEND_CHANNEL : known;
-  frontend.setProtocolFeatures(frontend.getProtocolFeatures() & wanted);
-  if (frontend.hasProtocolFeature(ProtocolFeature.MQ)) {
-    const served = frontend.getQueueNum();
-    if (!isQemu && served < queues)
-      throw new ProtocolError('NOT_SUPPORTED', `the back-end has ${served} queues, wanted ${queues}`);
-  }
+  chooseProtocolFeatures(frontend, options);
   let limit = BASELINE_SLOTS;
   if (frontend.hasProtocolFeature(ProtocolFeature.CONFIGURE_MEM_SLOTS)) {
     const most = BigInt(isQemu ? QEMU_SLOTS : Number.MAX_SAFE_INTEGER);
@@ -72,4 +103,21 @@ function negotiateProtocol(
   if (backendChannel !== undefined && frontend.hasProtocolFeature(ProtocolFeature.BACKEND_REQ))
     frontend.setBackendReqFd(backendChannel);
   return limit;
+}
+
+/** GET_PROTOCOL_FEATURES up to GET_QUEUE_NUM. */
+function chooseProtocolFeatures(
+  frontend: VhostUserFrontend,
+  { queues, backendChannel, served = [] }: NegotiationOptions,
+): void {
+  const isQemu = frontend.mode === 'qemu';
+  const known = isQemu
+    ? QEMU_PROTOCOL_FEATURES
+    : STRICT_PROTOCOL_FEATURES | BACKEND_CHANNEL | maskOf(...served);
+  const wanted = backendChannel === undefined ? known & ~BACKEND_CHANNEL : known;
+  frontend.setProtocolFeatures(frontend.getProtocolFeatures() & wanted);
+  if (!frontend.hasProtocolFeature(ProtocolFeature.MQ)) return;
+  const offered = frontend.getQueueNum();
+  if (!isQemu && offered < queues)
+    throw new ProtocolError('NOT_SUPPORTED', `the back-end has ${offered} queues, wanted ${queues}`);
 }

@@ -29,18 +29,30 @@ export interface SharedQueue {
 type AddressOf = (guestAddress: bigint, size: number) => bigint | undefined;
 
 export class FrontendVring {
-  readonly #frontend: VhostUserFrontend;
+  #frontend: VhostUserFrontend;
   readonly #index: number;
   readonly #notifiers: VringNotifiers;
   #queue: SharedQueue | undefined;
   #address: { readonly desc: bigint; readonly avail: bigint; readonly used: bigint } | undefined;
   /** The next available index, as the back-end last said. */
   #base = 0;
+  #isSetUp = false;
 
   constructor(frontend: VhostUserFrontend, index: number, notifiers: VringNotifiers) {
     this.#frontend = frontend;
     this.#index = index;
     this.#notifiers = notifiers;
+  }
+
+  /** The back-end may have the ring at work: it has to be stopped. */
+  get isSetUp(): boolean {
+    return this.#isSetUp;
+  }
+
+  /** Another connection, whose back-end knows nothing of the ring. */
+  reconnect(frontend: VhostUserFrontend): void {
+    this.#frontend = frontend;
+    this.#isSetUp = false;
   }
 
   connect(): void {
@@ -59,18 +71,27 @@ export class FrontendVring {
     this.#frontend.setVringCall(this.#index, this.#notifiers.maskedFd);
   }
 
-  /** @throws {ProtocolError} UNMAPPED */
+  /** In QEMU's order. @throws {ProtocolError} UNMAPPED */
   setUp(queue: SharedQueue, addressOf: AddressOf, isLogged: boolean): void {
-    const { num, descGpa, availGpa, usedGpa, kickFd } = queue;
-    this.#address = {
-      desc: this.#translate(addressOf, descGpa, vringDescSize(num)),
-      avail: this.#translate(addressOf, availGpa, vringAvailSize(num)),
-      used: this.#translate(addressOf, usedGpa, vringUsedSize(num)),
-    };
-    this.#frontend.setVringNum(this.#index, num);
+    this.#locate(queue, addressOf);
+    this.sendNum(queue);
     this.#frontend.setVringBase(this.#index, this.#base);
     this.sendAddress(isLogged);
-    this.#frontend.setVringKick(this.#index, kickFd);
+    this.#sendKick(queue);
+  }
+
+  sendNum(queue: SharedQueue): void {
+    this.#queue = queue;
+    this.#frontend.setVringNum(this.#index, queue.num);
+  }
+
+  /** In cloud-hypervisor's order, after `sendNum`. @throws {ProtocolError} UNMAPPED */
+  setUpNumbered(queue: SharedQueue, addressOf: AddressOf, isLogged: boolean): void {
+    this.#locate(queue, addressOf);
+    this.sendAddress(isLogged);
+    this.#frontend.setVringBase(this.#index, this.#base);
+    this.unmask(queue);
+    this.#sendKick(queue);
   }
 
   sendAddress(isLogged: boolean): void {
@@ -94,6 +115,7 @@ export class FrontendVring {
   takeBack(): void {
     try {
       this.#base = this.#frontend.getVringBase(this.#index);
+      this.#isSetUp = false;
     } catch (error) {
       this.abandon();
       throw error;
@@ -103,12 +125,27 @@ export class FrontendVring {
   /** The back-end is gone: the queue goes on where its used ring ends. */
   abandon(): void {
     this.#base = this.#queue?.usedIndex?.() ?? this.#base;
+    this.#isSetUp = false;
   }
 
   reset(): void {
     this.#base = 0;
     this.#queue = undefined;
     this.#address = undefined;
+    this.#isSetUp = false;
+  }
+
+  #locate({ num, descGpa, availGpa, usedGpa }: SharedQueue, addressOf: AddressOf): void {
+    this.#address = {
+      desc: this.#translate(addressOf, descGpa, vringDescSize(num)),
+      avail: this.#translate(addressOf, availGpa, vringAvailSize(num)),
+      used: this.#translate(addressOf, usedGpa, vringUsedSize(num)),
+    };
+  }
+
+  #sendKick({ kickFd }: SharedQueue): void {
+    this.#frontend.setVringKick(this.#index, kickFd);
+    this.#isSetUp = true;
   }
 
   #translate(addressOf: AddressOf, guestAddress: bigint, size: number): bigint {

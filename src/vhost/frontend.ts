@@ -14,17 +14,29 @@ import {
   VHOST_USER_VRING_NOFD_MASK,
   VHOST_VRING_F_LOG,
 } from '../../protocol/vhost-user.ts';
-import type { ConfigAccess, MemoryRegionDescription, VringAddr } from '../../protocol/vhost-user-payloads.ts';
+import type {
+  ConfigAccess,
+  Inflight,
+  MemoryRegionDescription,
+  PayloadValue,
+  VringAddr,
+} from '../../protocol/vhost-user-payloads.ts';
 import { FRONTEND_REQUESTS as R, type RequestRow } from '../../protocol/vhost-user-requests.ts';
 import { ProtocolError } from '../errors.ts';
 import { OwnedFd } from '../host/owned-fd.ts';
 import { connectUnix } from '../host/unix-socket.ts';
-import { FrontendChannel, type FrontendMode, type FrontendOptions } from './frontend-channel.ts';
+import {
+  type Attended,
+  FrontendChannel,
+  type FrontendMode,
+  type FrontendOptions,
+} from './frontend-channel.ts';
 
 export class VhostUserFrontend implements Disposable {
   readonly mode: FrontendMode;
   readonly #channel: FrontendChannel;
   #protocolFeatures = 0n;
+  #acknowledgesAll = false;
 
   /** @param socket connected to a back-end; owned from here on */
   constructor(socket: OwnedFd, options: FrontendOptions = {}) {
@@ -47,6 +59,16 @@ export class VhostUserFrontend implements Disposable {
   /** Whether the feature was negotiated by `setProtocolFeatures`. */
   hasProtocolFeature(feature: ProtocolFeature): boolean {
     return hasBit(this.#protocolFeatures, feature);
+  }
+
+  /** From now on every request without an answer of its own is acknowledged, if REPLY_ACK is negotiated: slower, but nothing fails unseen. */
+  acknowledgeAll(): void {
+    this.#acknowledgesAll = true;
+  }
+
+  /** From now on `attended` is served whenever an answer is waited for; it must not make requests itself: BAD_STATE. */
+  attend(attended: Attended | undefined): void {
+    this.#channel.attend(attended);
   }
 
   // Negotiation. vhost-user spec § Front-end message types, as all that follows.
@@ -155,6 +177,25 @@ export class VhostUserFrontend implements Disposable {
       throw new ProtocolError('REFUSED', `CHECK_DEVICE_STATE: the back-end answered ${answer}`);
   }
 
+  /**
+   * GET_INFLIGHT_FD; needs INFLIGHT_SHMFD. vhost-user spec § Inflight I/O tracking.
+   *
+   * @returns the buffer the back-end has made, and its descriptor, which is the caller's; none if the back-end tracks nothing
+   */
+  getInflightFd(queues: { readonly numQueues: number; readonly queueSize: number }): {
+    readonly description: PayloadValue<typeof Inflight>;
+    readonly fd: OwnedFd | undefined;
+  } {
+    const value = { mmapSize: 0n, mmapOffset: 0n, ...queues };
+    const { answer, fd } = this.#channel.askForFd(R.GET_INFLIGHT_FD, value);
+    return { description: answer, fd };
+  }
+
+  /** SET_INFLIGHT_FD; needs INFLIGHT_SHMFD. vhost-user spec § Inflight I/O tracking. @param fd borrowed */
+  setInflightFd(description: PayloadValue<typeof Inflight>, fd: number): void {
+    this.#tellAcknowledged(R.SET_INFLIGHT_FD, description, [fd]);
+  }
+
   // Rings.
 
   /** SET_VRING_NUM. */
@@ -215,13 +256,15 @@ export class VhostUserFrontend implements Disposable {
     this.close();
   }
 
-  /** Sends a request that nobody answers. */
+  /** Sends a request that nobody answers, or everything is acknowledged. */
   #tell<Name extends FrontendRequestName, T, A>(
     row: RequestRow<Name, T, A>,
     value: T,
     fds: readonly number[] = [],
   ): void {
-    this.#channel.send(row, value, fds);
+    if (this.#acknowledgesAll && row.reply === 'ack' && this.hasProtocolFeature(ProtocolFeature.REPLY_ACK))
+      this.#channel.tell(row, value, fds);
+    else this.#channel.send(row, value, fds);
   }
 
   /**

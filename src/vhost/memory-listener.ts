@@ -36,6 +36,12 @@ export class VhostMemoryListener implements MemoryListener {
     return this.#regions.all;
   }
 
+  /** The first address above all of it. */
+  get end(): bigint {
+    const last = this.#regions.below(SPACE_SIZE);
+    return last === undefined ? 0n : last.start + last.size;
+  }
+
   /** The region with the byte at `address`. */
   regionAt(address: bigint): FoldedSection | undefined {
     const region = this.#regions.below(address + 1n);
