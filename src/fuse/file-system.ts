@@ -73,6 +73,11 @@ interface Lifecycle {
   /** A guest mounts. Comes again after each `destroy`. */
   init?(negotiated: Negotiated): void;
   /**
+   * The mount began, or begins anew, by `init` of another object for the same file system on another thread. What it
+   * agreed on holds here, too; nothing else is to be done.
+   */
+  join?(negotiated: Negotiated): void;
+  /**
    * The mount is gone: unmounted, mounted anew without unmounting, or the device was reset. Every open handle, lock and
    * lookup count of it ends here; no request comes before the next `init`. May come when there is nothing to end.
    */

@@ -19,6 +19,7 @@ import { DEFERRED, type FileSystem, type Negotiated, NO_REPLY, type Operation } 
 import { forgetMany } from './forgets.ts';
 import { GuestBytes } from './guest-bytes.ts';
 import { negotiate } from './init.ts';
+import { MOUNT_STATE_SIZE, type MountGate, MountState } from './mount-state.ts';
 import { type OperationRow, OPERATIONS } from './operations.ts';
 import { FuseRequest } from './request.ts';
 import type { GuestAccess, HostMemory, Scratch } from './scratch.ts';
@@ -34,7 +35,25 @@ export interface FuseServerOptions {
   readonly host: HostMemory;
   readonly guest: GuestAccess;
   readonly log?: Log;
+  /** For a device that several servers serve, each on its thread. */
+  readonly shared?: SharedMount | undefined;
 }
+
+/** What the servers of a device share besides the file system. */
+export interface SharedMount {
+  readonly state: MountState;
+  readonly gate: MountGate;
+  /** INTERRUPT has come for a request that may wait at another server: `interrupt` is to be called there. */
+  interruptElsewhere(uniqueLo: number, uniqueHi: number): void;
+}
+
+const ALONE: MountGate = {
+  exclusively: (change) => {
+    change();
+    return true;
+  },
+  waitForHolder: () => undefined,
+};
 
 /** Opcodes are below this; the highest is 53. */
 const OPCODES = 64;
@@ -54,9 +73,17 @@ export class FuseServer {
   readonly #methods: readonly (Operation | undefined)[];
   /** Bytes of each operation's arguments as the mounted guest sends them. */
   readonly #wireSize = new Uint16Array(OPCODES);
+  readonly #mount: MountState;
+  readonly #gate: MountGate;
+  readonly #shared: SharedMount | undefined;
+  /** Generation of the mount that `#negotiated` is of. */
+  #seen = 0;
   #negotiated: Negotiated | undefined;
 
-  constructor({ fileSystem, host, guest, log = SILENT_LOG }: FuseServerOptions) {
+  constructor({ fileSystem, host, guest, log = SILENT_LOG, shared }: FuseServerOptions) {
+    this.#shared = shared;
+    this.#mount = shared?.state ?? new MountState(host.allocate(MOUNT_STATE_SIZE));
+    this.#gate = shared?.gate ?? ALONE;
     this.#fileSystem = fileSystem;
     this.#log = log;
     this.#bytes = new GuestBytes(host, guest);
@@ -85,6 +112,7 @@ export class FuseServer {
    */
   handle(chain: Chain, queueIndex = 0): number {
     const request = this.#request;
+    if (this.#mount.generation !== this.#seen) this.#follow();
     if (chain.readableBytes < HEADER) return this.#ignore('short header');
     copyHeader(this.#bytes, chain, request);
     request.replyRoom = chain.writableBytes - OutHeader.size;
@@ -97,10 +125,10 @@ export class FuseServer {
     if (request.replyRoom < 0) return this.#ignore('no room for a reply');
     if (!isWhole) return this.#refuse(chain, Errno.EINVAL);
     if (opcode === FuseOpcode.INIT) return this.#init(chain);
-    if (opcode === FuseOpcode.DESTROY) {
-      this.#unmount();
-      return this.#reply(chain, 0);
-    }
+    if (opcode === FuseOpcode.DESTROY)
+      return this.#gate.exclusively(() => this.#unmount())
+        ? this.#reply(chain, 0)
+        : this.#refuse(chain, Errno.EAGAIN);
     if (this.#negotiated === undefined) return this.#refuse(chain, Errno.EIO);
     return this.#serve(chain, queueIndex);
   }
@@ -119,6 +147,7 @@ export class FuseServer {
    * @returns true if some still wait
    */
   retryDeferred(complete: Complete): boolean {
+    if (this.#mount.generation !== this.#seen) this.#follow();
     this.#deferred.settle((deferred) => {
       const result = deferred.isInterrupted ? this.#cancel(deferred, Errno.EINTR) : this.#retry(deferred);
       if (result === DEFERRED) return false;
@@ -140,10 +169,15 @@ export class FuseServer {
     });
   }
 
+  /** INTERRUPT has come, for a request that may wait here. */
+  interrupt(uniqueLo: number, uniqueHi: number): void {
+    this.#deferred.interrupt(uniqueLo, uniqueHi);
+  }
+
   /** The device was reset, or the front-end has gone: nothing is mounted any more. Deferred requests are forgotten. */
   reset(): void {
     this.#deferred.clear();
-    this.#unmount();
+    while (!this.#gate.exclusively(() => this.#unmount())) this.#gate.waitForHolder();
   }
 
   #serve(chain: Chain, queueIndex: number): number {
@@ -234,27 +268,48 @@ export class FuseServer {
     if (answer.kind === 'refused') return this.#refuse(chain, answer.errno);
     if (request.replyRoom < answer.reply.length) return this.#refuse(chain, Errno.EINVAL);
     // A guest that crashed or was reset mounts again without DESTROY; its old mount is gone all the same.
-    this.#unmount();
-    if (answer.kind === 'mounted') this.#mount(answer.negotiated);
+    const isDone = this.#gate.exclusively(() => {
+      this.#unmount();
+      if (answer.kind === 'mounted') this.#begin(answer.negotiated);
+    });
+    if (!isDone) return this.#refuse(chain, Errno.EAGAIN);
     request.reply.u8.set(answer.reply);
     return this.#reply(chain, answer.reply.length);
   }
 
-  #mount(negotiated: Negotiated): void {
-    this.#negotiated = negotiated;
-    for (const [opcode, row] of this.#rows.entries()) this.#wireSize[opcode] = row?.wireSize ?? 0;
-    if ((negotiated.flags & FuseInitFlag.SETXATTR_EXT) !== 0n)
-      this.#wireSize[FuseOpcode.SETXATTR] = SetxattrIn.size;
+  #begin(negotiated: Negotiated): void {
+    this.#seen = this.#mount.change(negotiated);
+    this.#join(negotiated);
     this.#fileSystem.init?.(negotiated);
     this.#log.info({ minor: negotiated.minor, flags: negotiated.flags }, 'fuse_init');
   }
 
+  #join(negotiated: Negotiated): void {
+    this.#negotiated = negotiated;
+    for (const [opcode, row] of this.#rows.entries()) this.#wireSize[opcode] = row?.wireSize ?? 0;
+    if ((negotiated.flags & FuseInitFlag.SETXATTR_EXT) !== 0n)
+      this.#wireSize[FuseOpcode.SETXATTR] = SetxattrIn.size;
+  }
+
   #unmount(): void {
+    if (this.#mount.generation !== this.#seen) this.#follow();
     if (this.#negotiated === undefined) return;
     this.#negotiated = undefined;
+    this.#seen = this.#mount.change(undefined);
     this.#deferred.interruptAll();
     this.#fileSystem.destroy?.();
     this.#log.info({}, 'fuse_destroy');
+  }
+
+  /** Another server of the device has mounted or unmounted. */
+  #follow(): void {
+    this.#seen = this.#mount.generation;
+    this.#deferred.interruptAll();
+    this.#negotiated = undefined;
+    const { negotiated } = this.#mount;
+    if (negotiated === undefined) return;
+    this.#join(negotiated);
+    this.#fileSystem.join?.(negotiated);
   }
 
   /** FORGET, BATCH_FORGET, INTERRUPT: nothing is answered, whether or not there is room. */
@@ -268,7 +323,10 @@ export class FuseServer {
     if (length < HEADER + Math.max(ForgetIn.size, InterruptIn.size)) return this.#ignore('length');
     this.#bytes.readChain(chain, HEADER, ForgetIn.size, request.input, HEADER);
     if (opcode === FuseOpcode.FORGET) this.#fileSystem.forget?.(request.nodeid, request.u64(0));
-    else this.#deferred.interrupt(request.arg[0]!, request.arg[1]!);
+    else {
+      this.interrupt(request.arg[0]!, request.arg[1]!);
+      this.#shared?.interruptElsewhere(request.arg[0]!, request.arg[1]!);
+    }
     return 0;
   }
 

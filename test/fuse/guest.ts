@@ -5,7 +5,7 @@
 import { copyMemory, NativeMemory } from '../../src/host/native-memory.ts';
 import type { FileSystem } from '../../src/fuse/file-system.ts';
 import type { GuestAccess, HostMemory } from '../../src/fuse/scratch.ts';
-import { FuseServer } from '../../src/fuse/server.ts';
+import { FuseServer, type SharedMount } from '../../src/fuse/server.ts';
 import { Chain } from '../../src/virtio/chain.ts';
 import { InitIn } from '../../protocol/fuse-requests.ts';
 import { FuseOpcode, InHeader, OutHeader } from '../../protocol/fuse.ts';
@@ -186,12 +186,13 @@ export class Mount {
 
   constructor(
     fileSystem: Partial<FileSystem> = {},
-    { init = initMessage() }: { readonly init?: Buffer | null } = {},
+    { init = initMessage(), shared }: { readonly init?: Buffer | null; readonly shared?: SharedMount } = {},
   ) {
     this.server = new FuseServer({
       fileSystem: isWhole(fileSystem) ? fileSystem : { capabilities: {}, ...fileSystem },
       host: HOST,
       guest: this.guest,
+      shared,
     });
     if (init !== null) this.send(init, 80);
   }
