@@ -1,224 +1,239 @@
 /**
- * `vhost-user demo`: the back-end at work, in a few seconds and without a guest.
+ * `vhost-user demo`: the whole toolkit at work, in a few seconds and without a guest.
  *
- * Starts it on a temporary directory, adds memory slots, writes a file from buffers in every slot and reads it back
- * into others, then removes the slots while reads go on. The file is compared with what the host sees.
+ * Starts the back-end on a temporary directory, boots a machine without processors in front of it, and lets virtio-mem grow and shrink, slot
+ * by slot, while files are written, read back and compared with their buffers in just that memory.
  */
-import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { GuestBuffer } from '../machine/guest-ram.ts';
-import { LoopbackMachine } from '../machine/loopback-machine.ts';
-import { expectAnswer, ROOT, VirtioFsClient } from '../machine/virtio-fs-client.ts';
-import { GiB, KiB, MiB } from '../units.ts';
-import { Progress } from './progress.ts';
+import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises';
+import { Machine } from '../machine/machine.ts';
+import { expectAnswer, VirtioFsClient } from '../machine/virtio-fs-client.ts';
+import { GiB, MiB } from '../units.ts';
+import { BATCH, DemoFiles } from './demo-files.ts';
+import { DemoMemory } from './demo-memory.ts';
+import { count, fastest, median, micros, pictureOf, seconds, sizeOf } from './demo-picture.ts';
+import { LiveArea, type Terminal } from './live-area.ts';
+import { Interruption } from './interruption.ts';
 import { type BackendCommand, SpawnedBackend } from './spawned-backend.ts';
 
 export interface DemoOptions {
-  /** Memory slots to add, beside the one of the rings. */
+  /** Memory slots that come and go, beside the one of RAM: GiB of virtio-mem. */
   readonly slots: number;
+  /** How long memory comes and goes. */
+  readonly seconds: number;
   /** What to start; our own back-end unless told otherwise. */
   readonly backend?: BackendCommand;
 }
 
-const SLOT_SIZE = 64 * MiB;
-const BASE_SIZE = 16 * MiB;
-const CHUNK = 256 * KiB;
-/** Reads that are on their way while a slot is removed. */
-const READS_AT_ONCE = 4;
-const O_RDWR = 2;
-const NAME = 'demo.bin';
+/** QEMU gives memory devices that cut themselves into slots no more than these together. */
+export const MAX_DEMO_SLOTS = 256;
+const RAM = 64 * MiB;
+/** At least so long between two changes, so that one sees them. */
+const STEP_MS = 10;
+const REDRAW_MS = 60;
 
-/** @returns exit status: 0 if all that was written was read back, by us and by the host */
-export async function runDemo(options: DemoOptions): Promise<number> {
-  const progress = new Progress(process.stdout);
+/** @returns exit status: 0 if every byte came back and every slot was given up; 128 + n after signal n */
+export async function runDemo(options: DemoOptions, out: Terminal = process.stdout): Promise<number> {
+  using interruption = new Interruption();
   const began = performance.now();
-  progress.line('starting the back-end on a temporary directory');
-  const backend = await SpawnedBackend.start(options.backend);
+  const say = (line: string): void => {
+    out.write(`${line}\n`);
+  };
+  let backend: SpawnedBackend | undefined;
+  let isRight = false;
   try {
-    const isRight = await work(backend, options, progress);
-    progress.line(`${isRight ? 'all is well' : 'FAILED'} after ${seconds(performance.now() - began)}`);
-    return isRight ? 0 : 1;
+    backend = await SpawnedBackend.start(options.backend);
+    if (!interruption.isWanted) isRight = await work(backend, options, { out, say, interruption });
   } catch (error) {
-    progress.line(`FAILED: ${error instanceof Error ? error.message : String(error)}`);
-    if (backend.messages !== '') progress.line(`the back-end said: ${backend.messages}`);
-    return 1;
-  } finally {
-    await backend.stop();
+    await delay(20); // a signal for both processes may have reached the back-end first
+    if (!interruption.isWanted) {
+      say(`FAILED: ${error instanceof Error ? error.message : String(error)}`);
+      if (backend !== undefined && backend.messages !== '') say(`the back-end said: ${backend.messages}`);
+    }
   }
+  const status = await backend?.stop();
+  if (interruption.isWanted) return interruption.exitStatus;
+  if (isRight && status !== 0) {
+    say(`FAILED: the back-end ended with status ${status ?? 'of a signal'}`);
+    isRight = false;
+  }
+  say(`${isRight ? 'all is well' : 'something was wrong'}, after ${seconds(performance.now() - began)} s`);
+  return isRight ? 0 : 1;
 }
 
-/** @returns whether all checksums are equal */
-async function work(backend: SpawnedBackend, options: DemoOptions, progress: Progress): Promise<boolean> {
-  using machine = LoopbackMachine.start({
-    socket: backend.connect(),
-    baseSize: BASE_SIZE,
-    slotSize: SLOT_SIZE,
-    slots: options.slots,
-    indirectEntries: 16,
+interface Surroundings {
+  readonly out: Terminal;
+  readonly say: (line: string) => void;
+  readonly interruption: Interruption;
+}
+
+/** @returns whether everything was right */
+async function work(backend: SpawnedBackend, options: DemoOptions, around: Surroundings): Promise<boolean> {
+  const { say, interruption } = around;
+  const size = options.slots * GiB;
+  using machine = Machine.start({ ram: RAM, maxmem: RAM + size });
+  const device = machine.addDevice({ name: 'fs0', socket: backend.connect(), indirectEntries: 8 });
+  const vm0 = machine.plug({
+    type: 'virtio-mem',
+    id: 'vm0',
+    size,
+    dynamicMemslots: true,
+    memoryBlockSize: GiB,
   });
-  const slots = Math.min(options.slots, machine.slotLimit - 1);
-  progress.line(`connected: the back-end takes ${machine.slotLimit} memory slots, one is the rings'`);
-  const client = new VirtioFsClient(machine);
-  expectAnswer(client.init(), 'FUSE_INIT');
-  const demo = new Demo(machine, client, slots, progress);
-  await demo.plugAll();
-  const written = await demo.write();
-  const readBack = await demo.readBack();
-  const onHost = sha256([readFileSync(join(backend.shared, NAME))]);
-  const removed = await demo.unplugWhileReading();
-  demo.end();
-  machine.stop();
-
-  const { operations, bytes } = demo;
-  progress.line(`  slots        ${slots + 1} used of ${machine.slotLimit}, ${removed} removed under load`);
-  progress.line(`  requests     ${operations}, ${(bytes / MiB).toFixed(1)} MiB of data`);
-  progress.line(
-    `  adding       ${micros(demo.plugTimes)} per slot, removing ${micros(demo.unplugTimes)} (median)`,
+  say(
+    `back-end: process ${backend.pid}, on a temporary directory; takes ${device.frontend.limit} memory slots`,
   );
-  progress.line(`  written      sha256 ${written.slice(0, 16)}…`);
-  progress.line(`  read back    ${verdict(readBack, written)}`);
-  progress.line(`  on the host  ${verdict(onHost, written)}`);
-  progress.line(`  while slots were removed: ${demo.wrongReads} wrong reads`);
-  return readBack === written && onHost === written && demo.wrongReads === 0;
+  say(`guest:    ${sizeOf(RAM)} of RAM, virtio-mem from 0 to ${sizeOf(size)}, sparse`);
+  const memory = new DemoMemory(vm0, device, vm0.device.memslots());
+  const client = new VirtioFsClient(device);
+  expectAnswer(client.init(), 'FUSE_INIT');
+  const files = new DemoFiles(client, (slot, offset, bytes) =>
+    machine.buffer(vm0.address + slot * memory.slotSize + offset, bytes),
+  );
+
+  const show = new Show(around, {
+    machine,
+    memory,
+    files,
+    address: vm0.address,
+    totalMs: 1000 * options.seconds,
+  });
+  const elapsed = await makeWaves(memory, files, show, interruption);
+  if (interruption.isWanted) return false;
+
+  const onHost = files.compareOnHost((name) => readFileSync(join(backend.shared, name)));
+  const present = files.present;
+  files.clear();
+  client.destroy();
+  machine.unplug('vm0');
+  const left = mappingsOf(backend.pid);
+  machine.stop();
+  const isRight = files.wrong === 0 && onHost === 0 && left === 0 && memory.mapped === memory.unmapped;
+  const { plugTimes, unplugTimes } = memory;
+  const { limit } = device.frontend;
+  const perSecond = count((1000 * files.operations) / elapsed);
+  say('');
+  say(
+    `  slots      ${memory.mapped} mapped, ${memory.unmapped} unmapped, at most ${memory.most + 1} of ${limit}; ${left} left behind`,
+  );
+  say(
+    `  plugging   ${micros(fastest(plugTimes))} fastest, ${micros(median(plugTimes))} median, with ${BATCH} requests under way`,
+  );
+  say(`  unplugging ${micros(fastest(unplugTimes))} fastest, ${micros(median(unplugTimes))} median`);
+  say(
+    `  requests   ${count(files.operations)}, ${perSecond} per second; ${count(files.bytes / MiB)} MiB in ${count(files.count)} files`,
+  );
+  say(
+    `  checksums  ${count(files.compared)} chunks read back, ${files.wrong} errors; ${present} files on the host, ${onHost} errors`,
+  );
+  say('');
+  return isRight;
 }
 
-/** One file, and a chunk of it for each slot. */
-class Demo {
-  operations = 0;
-  bytes = 0;
-  wrongReads = 0;
-  readonly plugTimes: number[] = [];
-  readonly unplugTimes: number[] = [];
-  readonly #machine: LoopbackMachine;
-  readonly #client: VirtioFsClient;
-  readonly #progress: Progress;
-  readonly #buffers: readonly GuestBuffer[];
-  readonly #nodeid: bigint;
-  readonly #fh: bigint;
-  readonly #chunkHashes: string[] = [];
-
-  constructor(machine: LoopbackMachine, client: VirtioFsClient, slots: number, progress: Progress) {
-    this.#machine = machine;
-    this.#client = client;
-    this.#progress = progress;
-    this.#buffers = Array.from({ length: slots }, (_, slot) =>
-      machine.ram.slotBuffer(slot, placeInSlot(slot), CHUNK),
-    );
-    const created = expectAnswer(client.create(ROOT, NAME, O_RDWR, 0o644), 'FUSE_CREATE');
-    this.#nodeid = created.entry.nodeid;
-    this.#fh = created.open.fh;
-    this.operations += 1;
-  }
-
-  async plugAll(): Promise<void> {
-    const count = this.#buffers.length;
-    const size = `${((count * SLOT_SIZE) / GiB).toFixed(2)} GiB`;
-    for (let slot = 0; slot < count; slot += 1) {
-      this.plugTimes.push(timed(() => this.#machine.plug(slot)));
-      await this.#turn(`adding memory: ${count} slots of 64 MiB, ${size}, sparse`, slot);
-    }
-  }
-
-  /** Each chunk from a buffer in a slot of its own. @returns checksum of all */
-  async write(): Promise<string> {
-    for (const [slot, buffer] of this.#buffers.entries()) {
-      fill(buffer.bytes, slot);
-      this.#chunkHashes.push(sha256([buffer.bytes]));
-      this.#count(this.#client.write(this.#nodeid, this.#fh, slot * CHUNK, [buffer]));
-      await this.#turn('writing a file from buffers in every slot', slot);
-    }
-    return sha256(this.#buffers.map(({ bytes }) => bytes));
-  }
-
-  /** Each chunk into the buffer of another slot. @returns checksum of all */
-  async readBack(): Promise<string> {
-    for (const { bytes } of this.#buffers) bytes.fill(0);
-    const hash = createHash('sha256');
-    for (let chunk = 0; chunk < this.#buffers.length; chunk += 1) {
-      const buffer = this.#buffers[(chunk + 1) % this.#buffers.length]!;
-      this.#count(this.#client.read(this.#nodeid, this.#fh, chunk * CHUNK, [buffer]));
-      hash.update(buffer.bytes);
-      await this.#turn('reading it back into other slots', chunk);
-    }
-    return hash.digest('hex');
-  }
-
-  /** Removes the slots one by one; reads into those that stay are on their way meanwhile. @returns slots removed */
-  async unplugWhileReading(): Promise<number> {
-    const count = this.#buffers.length;
-    for (let slot = 0; slot < count; slot += 1) {
-      const staying = this.#buffers.slice(slot + 1, slot + 1 + READS_AT_ONCE);
-      const reads = staying.map((buffer, i) => {
-        buffer.bytes.fill(0);
-        const chunk = (slot + i) % count;
-        const pending = this.#client.startRead(this.#nodeid, this.#fh, chunk * CHUNK, [buffer]);
-        return { pending, buffer, chunk };
-      });
-      this.unplugTimes.push(timed(() => this.#machine.unplug(slot)));
-      for (const { pending, buffer, chunk } of reads) {
-        this.#count(this.#client.finish(pending));
-        if (sha256([buffer.bytes]) !== this.#chunkHashes[chunk]) this.wrongReads += 1;
-      }
-      await this.#turn('removing the slots while reads go on', slot);
-    }
-    return count;
-  }
-
-  end(): void {
-    this.#client.release(this.#nodeid, this.#fh);
-    this.#client.forget(this.#nodeid);
-    this.#client.unlink(ROOT, NAME);
-    this.#client.destroy();
-    this.operations += 4;
-  }
-
-  #count(result: number): void {
-    if (result !== CHUNK) throw new Error(`a request for ${CHUNK} bytes was answered with ${result}`);
-    this.operations += 1;
-    this.bytes += result;
-  }
-
-  /** Shows how far it is, and lets the process hear signals. */
-  async #turn(what: string, index: number): Promise<void> {
-    this.#progress.step(what, index + 1, this.#buffers.length);
-    await nextTurn();
-  }
-}
-
-/** Somewhere in the slot, elsewhere in each, page aligned or not. */
-const placeInSlot = (slot: number): number => (slot * 7_654_321) % (SLOT_SIZE - CHUNK);
-
-/** Octets that differ in each chunk: a xorshift generator. */
-function fill(bytes: Uint8Array, seed: number): void {
-  let state = (seed + 1) * 2_654_435_761;
-  for (let i = 0; i < bytes.length; i += 1) {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    bytes[i] = state;
-  }
-}
-
-function sha256(parts: readonly Uint8Array[]): string {
-  const hash = createHash('sha256');
-  for (const part of parts) hash.update(part);
-  return hash.digest('hex');
-}
-
-/** @returns milliseconds */
-function timed(action: () => void): number {
+/** Memory comes and goes while files are written and read, until the time is up; in the end it is all gone. @returns milliseconds */
+async function makeWaves(
+  memory: DemoMemory,
+  files: DemoFiles,
+  show: Show,
+  interruption: Interruption,
+): Promise<number> {
   const began = performance.now();
-  action();
-  return performance.now() - began;
+  let changed = 0;
+  let isEnding = false;
+  show.wave();
+  for (;;) {
+    const now = performance.now();
+    if (!isEnding && now - began >= show.totalMs) {
+      isEnding = true;
+      memory.ebb();
+      show.wave();
+    }
+    if (memory.isThere) {
+      if (isEnding) break;
+      memory.turn();
+      show.wave();
+    }
+    const isTime = now - changed >= STEP_MS;
+    if (isTime) changed = now;
+    files.batch(isTime ? memory.usable : memory.plugged, () => {
+      if (isTime) memory.step();
+    });
+    show.frame(now - began);
+    await nextTurn();
+    if (interruption.isWanted) break;
+  }
+  const elapsed = performance.now() - began;
+  show.end(elapsed);
+  return elapsed;
 }
 
-function micros(times: readonly number[]): string {
-  const sorted = [...times].sort((a, b) => a - b);
-  return `${(1000 * (sorted[sorted.length >> 1] ?? 0)).toFixed(0)} us`;
+/** Keeps the picture up to date on a terminal; elsewhere writes a line for each wave. */
+class Show {
+  readonly totalMs: number;
+  readonly #around: Surroundings;
+  readonly #demo: DemoParts;
+  readonly #area: LiveArea | undefined;
+  #drawnAt = -REDRAW_MS;
+  #rate = { at: 0, operations: 0, perSecond: 0 };
+
+  constructor(around: Surroundings, demo: DemoParts) {
+    this.totalMs = demo.totalMs;
+    this.#around = around;
+    this.#demo = demo;
+    const isTerminal = around.out.isTTY === true && process.env['TERM'] !== 'dumb';
+    this.#area = isTerminal ? new LiveArea(around.out) : undefined;
+    around.interruption.onExit(() => this.#area?.[Symbol.dispose]());
+  }
+
+  wave(): void {
+    if (this.#area !== undefined) return;
+    const { memory, files } = this.#demo;
+    const [from, to] = [memory.plugged, memory.target].map((slots) => sizeOf(slots * memory.slotSize));
+    this.#around.say(
+      `virtio-mem ${from} -> ${to}: ${count(files.operations)} requests, ${count(files.bytes / MiB)} MiB so far, ${files.wrong} checksum errors`,
+    );
+  }
+
+  frame(elapsedMs: number): void {
+    if (elapsedMs - this.#rate.at >= 500) {
+      const { operations } = this.#demo.files;
+      const perSecond = (1000 * (operations - this.#rate.operations)) / (elapsedMs - this.#rate.at);
+      this.#rate = { at: elapsedMs, operations, perSecond };
+    }
+    if (this.#area === undefined || elapsedMs - this.#drawnAt < REDRAW_MS) return;
+    this.#drawnAt = elapsedMs;
+    this.#draw(elapsedMs);
+  }
+
+  end(elapsedMs: number): void {
+    if (this.#area === undefined) return;
+    this.#draw(elapsedMs);
+    this.#area[Symbol.dispose]();
+  }
+
+  #draw(elapsedMs: number): void {
+    const { machine, memory, files, address, totalMs } = this.#demo;
+    const { used, limit } = machine.devices[0]!.frontend;
+    const operationsPerSecond = this.#rate.perSecond;
+    const state = { memory, files, address, limit, used, elapsedMs, totalMs, operationsPerSecond };
+    this.#area?.draw(pictureOf(state, this.#area.columns));
+  }
 }
 
-const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`;
-const verdict = (actual: string, expected: string): string =>
-  actual === expected ? 'equal' : `DIFFERENT: sha256 ${actual.slice(0, 16)}…`;
+interface DemoParts {
+  readonly machine: Machine;
+  readonly memory: DemoMemory;
+  readonly files: DemoFiles;
+  readonly address: number;
+  readonly totalMs: number;
+}
+
+/** How many pieces of virtio-mem's memory a process has mapped; 0 if it does not say. */
+function mappingsOf(pid: number): number {
+  try {
+    return readFileSync(`/proc/${pid}/maps`, 'utf8').split('/memfd:vm0').length - 1;
+  } catch {
+    return 0;
+  }
+}

@@ -4,7 +4,7 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { DEVICE_NAMES, LEVELS } from '../conformance/case.ts';
 import { runConform } from './conform.ts';
 import { runDecode } from './decode.ts';
-import { runDemo } from './demo.ts';
+import { MAX_DEMO_SLOTS, runDemo } from './demo.ts';
 import { runMtree } from './mtree.ts';
 import { runPlan } from './plan.ts';
 import { runReplay } from './replay.ts';
@@ -21,9 +21,10 @@ const program = new Command('vhost-user')
 
 program
   .command('demo')
-  .description('start the back-end on a temporary directory and work on it through the loopback front-end')
-  .option('--slots <n>', 'memory slots to add', positive, 64)
-  .action(async (options: { readonly slots: number }) => {
+  .description('memory comes and goes while files are written, read back and checked; all by itself')
+  .option('--slots <n>', 'memory slots that come and go: GiB of sparse memory', within(1, MAX_DEMO_SLOTS), 64)
+  .option('--seconds <n>', 'how long', within(1, 600), 6)
+  .action(async (options: { readonly slots: number; readonly seconds: number }) => {
     process.exitCode = await runDemo(options);
   });
 
@@ -145,10 +146,16 @@ try {
 }
 
 function positive(text: string): number {
-  const value = Number(text);
-  if (!/^\d+$/.test(text) || value < 1 || value > 32768)
-    throw new InvalidArgumentError('Allowed: a whole number from 1 to 32768.');
-  return value;
+  return within(1, 32768)(text);
+}
+
+function within(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^\d{1,9}$/.test(text) || value < min || value > max)
+      throw new InvalidArgumentError(`Allowed: a whole number from ${min} to ${max}.`);
+    return value;
+  };
 }
 
 function count(text: string): number {

@@ -1,6 +1,7 @@
 /** The README's first command, as a user runs it. */
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
@@ -12,28 +13,71 @@ afterAll(() => {
   rmSync(TEMPORARY, { recursive: true });
 });
 
+const COMMAND = join(REPOSITORY, 'dist/src/cli/vhost-user.js');
+const env = { ...process.env, TMPDIR: TEMPORARY };
+
 const demo = (...flags: readonly string[]) =>
-  spawnSync(process.execPath, [join(REPOSITORY, 'dist/src/cli/vhost-user.js'), 'demo', ...flags], {
-    encoding: 'utf8',
-    env: { ...process.env, TMPDIR: TEMPORARY },
-    timeout: 60_000,
-  });
+  spawnSync(process.execPath, [COMMAND, 'demo', ...flags], { encoding: 'utf8', env, timeout: 60_000 });
+
 test('the demo succeeds, says what it did, and leaves nothing behind', () => {
-  const { status, stdout, stderr } = demo();
+  const { status, stdout, stderr } = demo('--seconds', '2');
   expect(stderr).toBe('');
-  expect(stdout).toContain('65 used of 509, 64 removed under load');
-  expect(stdout).toContain('read back    equal');
-  expect(stdout).toContain('on the host  equal');
+  expect(stdout).toMatch(/virtio-mem 0 -> 64 GiB/);
+  const [, mapped, unmapped] = /slots +(\d+) mapped, (\d+) unmapped, at most \d+ of 509; 0 left behind/.exec(
+    stdout,
+  )!;
+  expect(Number(mapped)).toBeGreaterThan(10);
+  expect(unmapped).toBe(mapped);
+  expect(stdout).toMatch(/checksums +[\d,]+ chunks read back, 0 errors; 8 files on the host, 0 errors/);
+  expect(stdout).toMatch(/all is well, after [\d.]+ s\n$/);
+  expect(stdout).not.toContain('\u001B');
   expect(status).toBe(0);
   expect(readdirSync(TEMPORARY)).toEqual([]);
 });
 
-test('the demo uses every slot the back-end has, and no more', () => {
-  const { status, stdout } = demo('--slots', '600');
-  expect(stdout).toContain('509 used of 509');
+test('on a terminal there is one picture, drawn again and again', () => {
+  const command = `${process.execPath} ${COMMAND} demo --seconds 1 --slots 4`;
+  const { status, stdout } = spawnSync('script', ['-qec', command, '/dev/null'], { encoding: 'utf8', env });
   expect(status).toBe(0);
+  expect(stdout.split('\u001B[10A').length).toBeGreaterThan(5);
+  expect(stdout.split('\u001B[?25l').length).toBe(2);
+  expect(stdout.split('\u001B[?25h').length).toBe(2);
+  expect(stdout).toContain('all is well');
 });
 
-test('a wrong option is refused', () => {
-  expect(demo('--slots', '0').status).toBe(2);
+test.each(['SIGINT', 'SIGTERM'] as const)(
+  '%s ends the demo, its back-end, and removes its files',
+  async (signal) => {
+    const child = spawn(process.execPath, [COMMAND, 'demo'], { env, stdio: ['ignore', 'pipe', 'inherit'] });
+    let output = '';
+    child.stdout.on('data', (octets: Buffer) => (output += octets.toString()));
+    await expect.poll(() => output, { timeout: 20_000 }).toMatch(/so far/);
+    const backend = Number(/process (\d+)/.exec(output)?.[1]);
+    expect(readFileSync(`/proc/${backend}/cmdline`, 'utf8')).toContain('vhost-user-fs');
+    child.kill(signal);
+    await once(child, 'exit');
+    expect(child.exitCode).toBe(signal === 'SIGINT' ? 130 : 143);
+    expect(() => process.kill(backend, 0)).toThrow('ESRCH');
+    expect(readdirSync(TEMPORARY)).toEqual([]);
+  },
+);
+
+test('a back-end that is killed makes the demo fail', async () => {
+  const child = spawn(process.execPath, [COMMAND, 'demo'], { env, stdio: ['ignore', 'pipe', 'inherit'] });
+  let output = '';
+  child.stdout.on('data', (octets: Buffer) => (output += octets.toString()));
+  await expect.poll(() => output, { timeout: 20_000 }).toMatch(/so far/);
+  process.kill(Number(/process (\d+)/.exec(output)?.[1]), 'SIGKILL');
+  await once(child, 'close');
+  expect(child.exitCode).toBe(1);
+  expect(output).toContain('FAILED: ');
+  expect(readdirSync(TEMPORARY)).toEqual([]);
+});
+
+test.each([
+  ['--slots', '0'],
+  ['--slots', '257'],
+  ['--seconds', 'x'],
+])('%s %s is refused', (...flags) => {
+  expect(demo(...flags).status).toBe(2);
 });
