@@ -13,8 +13,19 @@ import {
 import { availableParallelism } from 'node:os';
 import { delimiter, join, resolve } from 'node:path';
 import { type BackendCommand, SpawnedBackend } from '../../src/cli/spawned-backend.ts';
+import { LoopbackMachine } from '../../src/machine/loopback-machine.ts';
 import { MiB } from '../../src/units.ts';
-import { BenchMount, FILE_SIZE, type Layout, NAMES, nameOf, READ_FILE, WRITE_FILE } from './rig.ts';
+import {
+  BenchMount,
+  FILE_SIZE,
+  type Layout,
+  LINUX_LAYOUT,
+  machineOptions,
+  NAMES,
+  nameOf,
+  READ_FILE,
+  WRITE_FILE,
+} from './rig.ts';
 
 export type PeerName = 'ours' | 'rust' | 'c';
 
@@ -59,14 +70,15 @@ export async function startPeer(
   name: PeerName,
   command: BackendCommand,
   requestQueues: number,
-  layout?: Layout,
+  layout: Layout = LINUX_LAYOUT,
   parent = MEMORY,
 ): Promise<Peer> {
   const backend = await SpawnedBackend.start(command, parent);
-  for (const file of [READ_FILE, WRITE_FILE]) fillFile(join(backend.shared, file), FILE_SIZE);
-  for (let i = 0; i < NAMES; i += 1) writeFileSync(join(backend.shared, nameOf(i)), '');
+  fillShare(backend.shared);
   try {
-    return { name, backend, mount: new BenchMount(backend.socketPath, requestQueues, layout) };
+    const socket = backend.socketPath;
+    const machine = LoopbackMachine.start({ socket, ...machineOptions(layout, requestQueues) });
+    return { name, backend, mount: new BenchMount(machine, layout) };
   } catch (error) {
     await backend.stop();
     throw error;
@@ -76,6 +88,12 @@ export async function startPeer(
 export async function stopPeers(peers: readonly Peer[]): Promise<void> {
   for (const { mount } of peers) mount[Symbol.dispose]();
   for (const { backend } of peers) await backend.stop();
+}
+
+/** Makes the files of all workloads. */
+export function fillShare(directory: string): void {
+  for (const file of [READ_FILE, WRITE_FILE]) fillFile(join(directory, file), FILE_SIZE);
+  for (let i = 0; i < NAMES; i += 1) writeFileSync(join(directory, nameOf(i)), '');
 }
 
 export function fillFile(path: string, size: number): void {

@@ -1,6 +1,6 @@
 /** A mount for benches: a machine joined to a back-end, files to work on, and the queues the generators drive. */
 import { expectAnswer, ROOT, VirtioFsClient } from '../../src/machine/virtio-fs-client.ts';
-import { LoopbackMachine } from '../../src/machine/loopback-machine.ts';
+import type { LoopbackMachine } from '../../src/machine/loopback-machine.ts';
 import { MiB } from '../../src/units.ts';
 import { BenchMemory } from './bench-memory.ts';
 import { BenchQueue, type QueueFeatures } from './bench-queue.ts';
@@ -32,6 +32,16 @@ export interface Layout extends QueueFeatures {
 
 export const LINUX_LAYOUT: Layout = { eventIdx: true, isIndirect: true, isMerged: false };
 
+/** What the machine must be like for a layout. */
+export const machineOptions = ({ isIndirect, eventIdx }: Layout, requestQueues = 1) => ({
+  baseSize: BASE_SIZE,
+  slotSize: SLOT_SIZE,
+  slots: SLOTS,
+  requestQueues,
+  indirectEntries: isIndirect ? TABLE_ENTRIES : 0,
+  eventIdx,
+});
+
 /** What a workload works on. */
 export interface Rig {
   readonly machine: LoopbackMachine;
@@ -50,18 +60,12 @@ export class BenchMount implements Disposable {
   /** Handles of the root directory. */
   readonly directories: readonly number[];
 
-  constructor(socket: string, requestQueues: number, layout: Layout = LINUX_LAYOUT) {
-    const indirectEntries = layout.isIndirect ? TABLE_ENTRIES : 0;
-    const { eventIdx, isMerged } = layout;
-    this.machine = LoopbackMachine.start({
-      socket,
-      baseSize: BASE_SIZE,
-      slotSize: SLOT_SIZE,
-      slots: SLOTS,
-      requestQueues,
-      indirectEntries,
-      eventIdx,
-    });
+  /**
+   * @param machine just started with `machineOptions`; owned from here on
+   * @param wait gives a back-end in this thread its turn
+   */
+  constructor(machine: LoopbackMachine, layout: Layout, wait: () => void = () => undefined) {
+    this.machine = machine;
     for (let slot = 0; slot < FIRST_SLOTS; slot += 1) this.machine.plug(slot);
     const client = new VirtioFsClient(this.machine);
     expectAnswer(client.init(), 'FUSE_INIT');
@@ -75,9 +79,15 @@ export class BenchMount implements Disposable {
     this.directories = Array.from({ length: 4 }, () =>
       Number(expectAnswer(client.opendir(ROOT), 'FUSE_OPENDIR').fh),
     );
-    const { queues, ram } = this.machine;
+    const { queues, ram } = machine;
+    const { isMerged } = layout;
     const forgetMemory = new BenchMemory(ram, FORGET_LANES);
-    const forgets = new Forgets(forgetMemory, new BenchQueue(forgetMemory, queues[0]!, layout), FORGET_LANES);
+    const forgets = new Forgets(
+      forgetMemory,
+      new BenchQueue(forgetMemory, queues[0]!, layout),
+      FORGET_LANES,
+      wait,
+    );
     this.rigs = queues.slice(1).map((queue) => {
       const memory = new BenchMemory(ram, LANES);
       return {

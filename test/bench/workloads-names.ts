@@ -26,9 +26,14 @@ export class Forgets {
   readonly #memory: BenchMemory;
   readonly #queue: BenchQueue;
   readonly #free: number[] = [];
+  readonly #wait: () => void;
 
-  /** @param lanes how many `memory` has */
-  constructor(memory: BenchMemory, queue: BenchQueue, lanes: number) {
+  /**
+   * @param lanes how many `memory` has
+   * @param wait called again and again while all chains are in flight
+   */
+  constructor(memory: BenchMemory, queue: BenchQueue, lanes: number, wait: () => void) {
+    this.#wait = wait;
     this.#memory = memory;
     this.#queue = queue;
     for (let lane = 0; lane < lanes; lane += 1) {
@@ -40,14 +45,18 @@ export class Forgets {
   }
 
   send(nodeid: number): void {
-    do for (let count = this.#queue.arrived(); count > 0; count -= 1) this.#free.push(this.#queue.take());
-    while (this.#free.length === 0);
+    this.#collect();
+    for (; this.#free.length === 0; this.#collect()) this.#wait();
     const head = this.#free.pop()!;
     const lane = this.#queue.laneOf[head]!;
     // The nodeid is 16 bytes into the header: after length, opcode and unique.
     this.#memory.setU64(this.#memory.requestGpa(lane) / 4 + 4, nodeid);
     this.#queue.offer(head);
     this.#queue.publish();
+  }
+
+  #collect(): void {
+    for (let count = this.#queue.arrived(); count > 0; count -= 1) this.#free.push(this.#queue.take());
   }
 }
 
