@@ -19,6 +19,13 @@ import type { MessageSocket } from '../host/unix-socket.ts';
 const MAX_PAYLOAD_SIZE = 0x1_0000;
 
 const EAGAIN = 11;
+const EPIPE = 32;
+const ECONNRESET = 104;
+
+const failureOf = (call: string, errno: number): ProtocolError =>
+  errno === EPIPE || errno === ECONNRESET
+    ? new ProtocolError('CLOSED', `${call}: the peer has closed the connection (${errnoName(errno)})`)
+    : new ProtocolError('SYSTEM', `${call}: ${errnoName(errno)}`);
 
 export interface Message {
   readonly request: number;
@@ -57,7 +64,7 @@ export class Connection implements Disposable {
    * Takes the next message off the socket, as far as it has come.
    *
    * @returns `wait` if it is not complete, `closed` if the peer has closed between two messages
-   * @throws {ProtocolError} BAD_HEADER, BAD_FDS or SYSTEM: where the next message starts is not known, so close
+   * @throws {ProtocolError} BAD_HEADER, BAD_FDS, CLOSED or SYSTEM: where the next message starts is not known, so close
    */
   receive(): Message | 'wait' | 'closed' {
     for (;;) {
@@ -68,7 +75,7 @@ export class Connection implements Disposable {
       if (result === 0 && this.#received === 0) return 'closed';
       if (result === 0)
         throw new ProtocolError('BAD_HEADER', `closed after ${this.#received} octets of a message`);
-      if (result < 0) throw new ProtocolError('SYSTEM', `recvmsg: ${errnoName(-result)}`);
+      if (result < 0) throw failureOf('recvmsg', -result);
       if (this.#fds.length > SCM_MAX_FD)
         throw new ProtocolError(
           'BAD_FDS',
@@ -83,12 +90,12 @@ export class Connection implements Disposable {
    * Sends a whole message.
    *
    * @param fds borrowed
-   * @throws {ProtocolError} SYSTEM: an unknown part has been sent, so close
+   * @throws {ProtocolError} CLOSED, SYSTEM: an unknown part has been sent, so close
    */
   send(request: number, flags: number, payload: Uint8Array, fds: readonly number[] = []): void {
     const header = VhostUserHeader.encode({ request, flags, size: payload.length });
     const result = this.#socket.send(Buffer.concat([header, payload]), fds);
-    if (result < 0) throw new ProtocolError('SYSTEM', `sendmsg: ${errnoName(-result)}`);
+    if (result < 0) throw failureOf('sendmsg', -result);
   }
 
   /** Closes the socket and what came with an incomplete message. Idempotent. */

@@ -73,7 +73,7 @@ const QEMU: Dialect = {
     if (frontend.hasProtocolFeature(ProtocolFeature.STATUS))
       frontend.setStatus(frontend.getStatus() | VirtioStatus.FEATURES_OK);
     table.start();
-    shareInflight();
+    if (frontend.mode !== 'qemu') shareInflight(); // QEMU's file system device agrees to it, but makes no use of it
     vrings.forEach((vring, index) => vring.setUp(queues[index]!, userAddress, isLogged));
     shareLog();
     if (canEnable) for (const vring of vrings) vring.enable(true);
