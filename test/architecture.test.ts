@@ -44,6 +44,7 @@ const ALLOWED: { readonly [layer: string]: readonly string[] } = {
     'log',
     ...BASE,
   ],
+  stress: ['machine', 'vhost', 'memory-devices', 'memory', 'host', ...BASE],
   daemon: [
     'machine',
     'passthrough',

@@ -101,12 +101,20 @@ export class SpawnedBackend {
     return new OwnedFd(fd);
   }
 
+  /** Ends it without warning. What it served stays. */
+  async kill(): Promise<void> {
+    if (!this.isRunning) return;
+    const exited = once(this.#child, 'exit');
+    this.#child.kill('SIGKILL');
+    await exited;
+  }
+
   /** Ends it and removes its directory. @returns its exit status; undefined if a signal had to end it */
-  async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<number | undefined> {
+  async stop(): Promise<number | undefined> {
     const child = this.#child;
     if (this.isRunning) {
       const exited = once(child, 'exit');
-      child.kill(signal);
+      child.kill('SIGTERM');
       const timer = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT_MS);
       await exited;
       clearTimeout(timer);

@@ -11,6 +11,7 @@ import { runReplay } from './replay.ts';
 import { type ProbeOptions, runProbe } from './probe.ts';
 import { REPORT_FORMATS, type ReportFormat } from './report-file.ts';
 import { reportAndExit } from './report.ts';
+import { runStress, type StressOptions } from './stress.ts';
 import { runTap } from './tap.ts';
 import { VERSION } from './version.ts';
 
@@ -138,6 +139,28 @@ program
       process.exitCode = await runConform({ timeoutMs: timeout, ...options });
     },
   );
+
+program
+  .command('stress')
+  .description(
+    'memory slots of a back-end up to its limit and beyond, a storm of changes under I/O, kills; status 1 with a violation',
+  )
+  .option('--command <cmd>', "start a back-end, as often as needed: 'CMD {socket} {dir}'")
+  .option('--socket <path>', 'where one listens')
+  .option('--slots <n>', 'use so many memory regions at most', positive)
+  .option('--seed <n>', 'repeat the run of this seed; otherwise another each time', count)
+  .option('--operations <n>', 'changes of memory in the storm (10000, unless there is a time)', count)
+  .option('--time <s>', 'how long the storm lasts', count)
+  .option('--restarts <n>', 'how often the back-end is killed and started again', count, 4)
+  .option('--timeout <ms>', 'how long an answer may take', positive, 5000)
+  .option('--shrink-time <s>', 'how long to look for the shortest sequence of each violation', count, 20)
+  .option('--report <file>', 'write a report, JSON')
+  .option('--sequences <dir>', 'where sequences that show violations are written', '.')
+  .option('--replay <file>', 'run such a sequence instead')
+  .option('--json', 'one JSON object instead of text')
+  .action(async (options: StressOptions) => {
+    process.exitCode = await runStress(options);
+  });
 
 try {
   await program.parseAsync();

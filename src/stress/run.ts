@@ -1,0 +1,242 @@
+/**
+ * One back-end under stress: does operations one by one, follows them in the model, and checks after each what must hold.
+ */
+import { performance } from 'node:perf_hooks';
+import type { PendingCall } from '../machine/fuse-channel.ts';
+import type { GuestBuffer } from '../machine/guest-ram.ts';
+import type { Figures } from './figures.ts';
+import { type Footprint, footprintOf } from './footprint.ts';
+import { StressModel } from './model.ts';
+import { type Access, type MemoryOperation, type Operation, operationText } from './operation.ts';
+import { StressMachine, type StressMachineOptions } from './stress-machine.ts';
+import { asViolation, Violation } from './violation.ts';
+
+const SETTLE_MS = 2000;
+
+interface PendingRead extends Access {
+  readonly pending: PendingCall;
+  readonly buffer: GuestBuffer;
+}
+
+export class StressRun implements Disposable {
+  readonly model: StressModel;
+  readonly figures: Figures;
+  /** Regions the back-end says it has room for. */
+  readonly advertised: number;
+  readonly #machine: StressMachine;
+  readonly #options: StressMachineOptions;
+  readonly #before: Footprint | undefined;
+
+  /** @throws {Violation} if it cannot be connected to, or mounted */
+  constructor(options: StressMachineOptions, figures: Figures) {
+    this.#options = options;
+    this.figures = figures;
+    try {
+      this.#machine = new StressMachine(options);
+    } catch (error) {
+      throw asViolation(error, true, 'connecting');
+    }
+    this.advertised = this.#machine.advertised;
+    this.model = new StressModel(this.#machine.shape, this.#machine.facts);
+    const pid = this.#machine.findProcess();
+    this.#before = pid === undefined ? undefined : footprintOf(pid);
+  }
+
+  /** Whether the back-end's process can be looked at. */
+  get seesProcess(): boolean {
+    return this.#before !== undefined;
+  }
+
+  /**
+   * Does an operation, if it can be done here.
+   *
+   * @returns whether it was
+   * @throws {Violation} after which only `isHarmless` ones leave something to go on with
+   */
+  async apply(operation: Operation): Promise<boolean> {
+    if (!this.model.applies(operation)) return false;
+    try {
+      if (operation.op === 'restart') await this.#restart();
+      else this.#do(operation);
+    } catch (error) {
+      const harmless = error instanceof Violation && error.isHarmless;
+      if (!harmless) await new Promise((resolve) => setTimeout(resolve, 50)); // to hear of its end
+      throw this.#told(error, operationText(operation));
+    }
+    this.model.done(operation);
+    this.#assertCount();
+    return true;
+  }
+
+  /**
+   * After everything was taken away: what the back-end holds must be what it held at the start; then nothing, once it was
+   * left.
+   *
+   * @throws {Violation} leak; what stopping throws
+   */
+  async finish(): Promise<void> {
+    const pid = this.#machine.findProcess();
+    const before = this.#before;
+    try {
+      if (pid !== undefined && before !== undefined)
+        await settled(
+          'all memory was unplugged again',
+          () => footprintOf(pid),
+          (now) => leftOver(before, now),
+        );
+      this.#machine.stop();
+    } catch (error) {
+      throw this.#told(error, 'the end of the run');
+    }
+    this[Symbol.dispose]();
+    const none = { mappings: 0, bytes: 0, memfds: 0, fds: Infinity };
+    if (pid !== undefined && this.#options.backend.wait === undefined)
+      await settled(
+        'it was disconnected',
+        () => footprintOf(pid),
+        (now) => leftOver(none, now),
+      );
+  }
+
+  [Symbol.dispose](): void {
+    this.#machine[Symbol.dispose]();
+  }
+
+  #told(error: unknown, doing: string): Violation {
+    const violation = asViolation(error, this.#machine.isGone, doing);
+    const words = violation.isHarmless ? '' : this.#options.backend.lastWords();
+    if (words === '') return violation;
+    return new Violation(violation.kind, `${violation.message}. The back-end ${words}`, { cause: error });
+  }
+
+  #do(operation: Exclude<Operation, { op: 'restart' }>): void {
+    const { figures, model } = this;
+    const machine = this.#machine;
+    switch (operation.op) {
+      case 'map':
+        return this.#change(operation, figures.map, () => machine.slots.map(operation.slot));
+      case 'unmap':
+        return this.#change(operation, figures.unmap, () => this.#unmap(operation.slot));
+      case 'plug':
+        return this.#change(operation, figures.other, () => machine.plug(operation.dimm));
+      case 'unplug':
+        return this.#change(operation, figures.other, () => machine.unplug(operation.dimm));
+      case 'resize':
+        return this.#change(operation, figures.other, () =>
+          machine.resize(operation.vmem, operation.units * model.shape.vmemUnit),
+        );
+      case 'fill':
+        for (const slot of model.slotsToFill()) this.#timed(figures.map, () => machine.slots.map(slot));
+        return undefined;
+      case 'drain':
+        for (let slot = 0; slot < model.shape.slots; slot += 1)
+          if (model.isMapped(slot)) this.#timed(figures.unmap, () => this.#unmap(slot));
+        return undefined;
+      case 'beyond':
+        return this.#beyond();
+      case 'write':
+        return this.#timed(figures.write, () =>
+          machine.file.write(operation.chunk, operation.version, machine.buffer(operation.place)),
+        );
+      case 'read':
+        return this.#timed(figures.read, () => this.#finishRead(this.#startRead(operation)));
+      case 'pause':
+        figures.pauses += 1;
+        return machine.pause();
+      case 'reboot':
+        figures.reboots += 1;
+        return machine.reboot();
+    }
+  }
+
+  /** Changes memory while reads are on their way that have nothing to do with what changes. */
+  #change(operation: MemoryOperation, durations: Figures['map'], change: () => void): void {
+    const reads = this.model.readsDuring(operation).map((access) => this.#startRead(access));
+    this.#timed(durations, change);
+    for (const read of reads) this.#finishRead(read);
+    this.figures.overlapping += reads.length;
+    this.figures.mostRegions = Math.max(this.figures.mostRegions, this.#machine.used);
+  }
+
+  #unmap(slot: number): void {
+    this.#machine.slots.unmap(slot);
+    this.#machine.slots.discard(slot);
+  }
+
+  #beyond(): void {
+    const { facts } = this.model;
+    this.figures.beyond += 1;
+    this.figures.mostRegions = Math.max(this.figures.mostRegions, facts.limit);
+    if (this.#machine.tryBeyond())
+      throw new Violation(
+        'limit',
+        `it says it has room for ${facts.limit} regions, and took ${facts.limit + 1}`,
+      );
+  }
+
+  async #restart(): Promise<void> {
+    const { backend } = this.#options;
+    this.figures.restarts += 1;
+    try {
+      await backend.restart?.();
+    } catch (error) {
+      throw new Violation('restart', error instanceof Error ? error.message : String(error), {
+        cause: error,
+      });
+    }
+    this.#machine.reconnect();
+  }
+
+  #startRead({ place, chunk }: Access): PendingRead {
+    const buffer = this.#machine.buffer(place);
+    return { place, chunk, buffer, pending: this.#machine.file.startRead(chunk, buffer) };
+  }
+
+  #finishRead({ pending, chunk, buffer }: PendingRead): void {
+    this.#machine.file.finishRead(pending, chunk, this.model.versionOf(chunk), buffer);
+  }
+
+  #timed(durations: Figures['map'], action: () => void): void {
+    const began = performance.now();
+    action();
+    durations.add(performance.now() - began);
+  }
+
+  /** The model and the machine must agree, or we test something else than we think. */
+  #assertCount(): void {
+    const { used } = this.#machine;
+    if (used !== this.model.used)
+      throw new TypeError(`the machine has ${used} regions, the model of the run ${this.model.used}`);
+  }
+}
+
+/** Waits until a process holds no more than it should. @throws {Violation} leak */
+async function settled(
+  when: string,
+  look: () => Footprint | undefined,
+  complaint: (now: Footprint) => string,
+): Promise<void> {
+  const deadline = performance.now() + SETTLE_MS;
+  for (;;) {
+    const now = look();
+    const text = now === undefined ? '' : complaint(now);
+    if (text === '') return;
+    if (performance.now() > deadline) throw new Violation('leak', `after ${when}: ${text}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+function leftOver(before: Footprint, now: Footprint): string {
+  const names = ['mappings', 'bytes', 'memfds', 'fds'] as const;
+  const wrong = names.filter(
+    (name) => now[name] > before[name] || (name === 'bytes' && now[name] !== before[name]),
+  );
+  return wrong.map((name) => `${NAMES[name]} ${now[name]}, before ${before[name]}`).join('; ');
+}
+
+const NAMES = {
+  mappings: 'mappings of guest memory',
+  bytes: 'bytes of guest memory',
+  memfds: 'descriptors of guest memory',
+  fds: 'descriptors',
+} as const;

@@ -1,0 +1,229 @@
+/** The machine of a stress run: a sparse array of memslots, sockets for modules, virtio-mem devices, one back-end. */
+import { MemoryDeviceError, ProtocolError } from '../errors.ts';
+import { peerProcess } from '../host/stat.ts';
+import type { GuestBuffer } from '../machine/guest-ram.ts';
+import type { GuestVirtioMem } from '../machine/guest-virtio-mem.ts';
+import type { MachineDevice } from '../machine/machine-device.ts';
+import { Machine } from '../machine/machine.ts';
+import type { MemslotArray } from '../machine/memslot-array.ts';
+import { GiB, MiB } from '../units.ts';
+import type { StressBackend } from './backend.ts';
+import { findMapper } from './footprint.ts';
+import type { StressFacts } from './model.ts';
+import type { Place, StressShape } from './operation.ts';
+import { SharedFile } from './shared-file.ts';
+import { Violation } from './violation.ts';
+
+const RAM = 512 * MiB;
+
+export interface StressMachineOptions {
+  readonly backend: StressBackend;
+  /** How many slots it has is what there is at most: no more are made than the back-end has room for. */
+  readonly shape: StressShape;
+  /** Regions to use at most, of those the back-end says it has. */
+  readonly limit?: number;
+  readonly timeoutMs: number;
+}
+
+export class StressMachine implements Disposable {
+  readonly facts: StressFacts;
+  readonly shape: StressShape;
+  readonly slots: MemslotArray;
+  readonly vmems: readonly GuestVirtioMem[];
+  readonly #machine: Machine;
+  readonly #options: StressMachineOptions;
+  readonly #spare: MemslotArray;
+  readonly #dimmAddresses: number[] = [];
+  readonly #ram: GuestBuffer;
+  readonly #advertised: number;
+  #device: MachineDevice;
+  #file: SharedFile | undefined;
+  #peer = 0;
+
+  /** Boots, connects and mounts. @throws {ProtocolError} @throws {Violation} */
+  constructor(options: StressMachineOptions) {
+    const { limit = Infinity } = options;
+    const { dimms, dimmSize, vmems, vmemSize } = options.shape;
+    this.#options = options;
+    this.#machine = Machine.start({
+      ram: RAM,
+      maxmem: RAM + dimms * dimmSize + vmems * vmemSize + GiB,
+      dimmSlots: dimms,
+    });
+    try {
+      this.#device = this.#connect();
+      this.#advertised = this.#device.frontend.limit;
+      const slots = Math.min(options.shape.slots, this.#advertised, limit);
+      const shape = { ...options.shape, slots };
+      this.shape = shape;
+      this.slots = this.#machine.addMemslots({ id: 'slots', count: slots, slotSize: shape.slotSize });
+      this.#spare = this.#machine.addMemslots({ id: 'spare', count: 1, slotSize: shape.slotSize });
+      this.vmems = this.#plugVirtioMem();
+      this.#ram = { gpa: RAM / 2, bytes: this.#machine.buffer(RAM / 2, 4 * shape.chunkSize).bytes };
+      this.facts = {
+        limit: Math.min(this.#advertised, limit),
+        isAdvertised: this.#advertised <= limit,
+        baseRegions: this.#device.frontend.used,
+        vmemSlotSizes: this.vmems.map(
+          ({ device }) => device.dynamicMemslots?.layout.memslotSize ?? shape.vmemSize,
+        ),
+        hasDimms: shape.dimms > 0,
+        canRestart: options.backend.restart !== undefined,
+      };
+      this.#file = this.#mount();
+    } catch (error) {
+      this.#machine.close();
+      throw error;
+    }
+  }
+
+  /** Regions the back-end says it has room for. */
+  get advertised(): number {
+    return this.#advertised;
+  }
+  /** Regions it has, as it acknowledged. */
+  get used(): number {
+    return this.#device.frontend.used;
+  }
+  get isGone(): boolean {
+    return this.#device.frontend.failure !== undefined;
+  }
+  get file(): SharedFile {
+    if (this.#file === undefined) throw new TypeError('nothing is mounted');
+    return this.#file;
+  }
+
+  /** The process that has our memory mapped; undefined if it cannot be seen. */
+  findProcess(): number | undefined {
+    return findMapper([this.#options.backend.pid ?? 0, this.#peer]);
+  }
+
+  buffer({ in: kind, index, at }: Place): GuestBuffer {
+    const { chunkSize } = this.#options.shape;
+    if (kind === 'slot') return this.slots.unmappedBuffer(index, at, chunkSize);
+    if (kind === 'dimm') return this.#machine.buffer(this.#dimmAddresses[index]! + at, chunkSize);
+    if (kind === 'vmem') return this.#machine.buffer(this.vmems[index]!.address + at, chunkSize);
+    return { gpa: this.#ram.gpa + at, bytes: this.#ram.bytes.subarray(at, at + chunkSize) };
+  }
+
+  plug(dimm: number): void {
+    const { address } = this.#machine.plug({
+      type: 'dimm',
+      id: `dimm${dimm}`,
+      size: this.#options.shape.dimmSize,
+    });
+    this.#dimmAddresses[dimm] = address;
+  }
+
+  unplug(dimm: number): void {
+    this.#machine.unplug(`dimm${dimm}`);
+  }
+
+  /** @throws {Violation} if the size is not reached */
+  resize(vmem: number, bytes: number): void {
+    const outcome = this.vmems[vmem]!.resize(bytes);
+    if (outcome !== 'done')
+      throw new Violation('refused', `virtio-mem ${vmem} did not get to ${bytes} bytes: ${outcome}`);
+  }
+
+  /**
+   * Asks a back-end whose table is full for one region more.
+   *
+   * @returns whether it took it; it is given back then
+   */
+  tryBeyond(): boolean {
+    const { table } = this.#device.frontend;
+    const { limit } = table;
+    table.limit = limit + 1; // otherwise our own end would not even ask
+    try {
+      this.#spare.map(0);
+      this.#spare.unmap(0);
+      return true;
+    } catch (error) {
+      if (error instanceof ProtocolError && error.code === 'REFUSED') return false;
+      throw error;
+    } finally {
+      table.limit = limit;
+    }
+  }
+
+  pause(): void {
+    this.#machine.stop();
+    this.#machine.run();
+  }
+
+  reboot(): void {
+    this.file.close();
+    this.#file = undefined;
+    this.#machine.reboot();
+    this.#file = this.#mount();
+  }
+
+  /** The back-end was started again: connects, gives it all memory there is now, and mounts. */
+  reconnect(): void {
+    this.#file = undefined;
+    this.#removeDevice();
+    this.#device = this.#connect();
+    const { limit } = this.#device.frontend;
+    if (limit !== this.#advertised)
+      throw new Violation('restart', `it came back with ${limit} memory slots, it had ${this.#advertised}`);
+    this.#file = this.#mount();
+  }
+
+  /** Unmounts and stops the machine. */
+  stop(): void {
+    this.file.close();
+    this.#machine.stop();
+  }
+
+  [Symbol.dispose](): void {
+    this.#machine.close();
+  }
+
+  /** Its back-end is gone: that it cannot be told to stop is no news. */
+  #removeDevice(): void {
+    try {
+      this.#machine.removeDevice(this.#device);
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+    }
+  }
+
+  #connect(): MachineDevice {
+    const { backend, timeoutMs } = this.#options;
+    const socket = backend.connect();
+    this.#peer = peerProcess(socket.fd);
+    return this.#machine.addDevice({
+      name: 'fs0',
+      socket,
+      timeoutMs,
+      ...(backend.wait === undefined ? {} : { wait: backend.wait }),
+    });
+  }
+
+  #mount(): SharedFile {
+    return new SharedFile(this.#device, this.#options.shape.chunkSize, this.#options.timeoutMs);
+  }
+
+  /** As many as the back-end has room for. */
+  #plugVirtioMem(): readonly GuestVirtioMem[] {
+    const { vmems, vmemSize, vmemUnit } = this.#options.shape;
+    const plugged: GuestVirtioMem[] = [];
+    try {
+      for (let index = 0; index < vmems; index += 1)
+        plugged.push(
+          this.#machine.plug({
+            type: 'virtio-mem',
+            id: `vmem${index}`,
+            size: vmemSize,
+            blockSize: vmemUnit,
+            memoryBlockSize: vmemUnit,
+            dynamicMemslots: true,
+          }),
+        );
+    } catch (error) {
+      if (!(error instanceof MemoryDeviceError)) throw error;
+    }
+    return plugged;
+  }
+}

@@ -1,0 +1,87 @@
+/** Whole stress runs, against back-ends in the same thread. */
+import { expect, test } from 'vitest';
+import { type CampaignOptions, runCampaign, runSequence } from '../../src/stress/campaign.ts';
+import type { StressReport } from '../../src/stress/report.ts';
+import { reportText } from '../../src/stress/report.ts';
+import { openFds } from '../vhost/rig.ts';
+import { dropsNeighbour, inProcess, mapsElsewhere, refusesAt, takesOneTooMany } from './broken-backends.ts';
+
+const options = (
+  source: CampaignOptions['source'],
+  more: Partial<CampaignOptions> = {},
+): CampaignOptions => ({
+  source,
+  seed: 5,
+  operations: 300,
+  restarts: 2,
+  timeoutMs: 500,
+  shrinkMs: 4000,
+  ...more,
+});
+
+const kinds = ({ violations }: StressReport) => violations.map(({ kind }) => kind);
+
+test.each([3, 8, 40])('a right back-end of %i slots passes, and nothing is left over here', async (slots) => {
+  const before = openFds();
+  const report = await runCampaign(options(inProcess(slots)));
+  expect(reportText(report)).toContain('no violation');
+  expect(report.phases.map(({ outcome }) => outcome)).toEqual(['passed', 'passed', 'passed']);
+  expect(report.limits).toEqual({ advertised: slots, reached: slots, oneMore: 'refused' });
+  expect(report.figures.restarts).toBe(2);
+  expect(openFds()).toBe(before);
+});
+
+test('fewer slots than there are: the limit itself is not tried', async () => {
+  const report = await runCampaign(options(inProcess(20), { slots: 8 }));
+  expect(report.limits).toEqual({ advertised: 20, reached: 8, oneMore: 'not tested' });
+  expect(report.violations).toEqual([]);
+});
+
+test('one region too many is found, and needs two operations', async () => {
+  const report = await runCampaign(options(inProcess(11, takesOneTooMany)));
+  expect(kinds(report)).toEqual(['limit']);
+  expect(report.limits.oneMore).toBe('accepted');
+  expect(report.violations[0]).toMatchObject({
+    isShortest: true,
+    sequence: [{ op: 'fill' }, { op: 'beyond' }],
+  });
+  // it is no reason to stop: the other phases were run
+  expect(report.phases.map(({ outcome }) => outcome)).toEqual(['violated', 'passed', 'passed']);
+});
+
+test('a region that is lost with another one is found, and cut down to a few operations', async () => {
+  const report = await runCampaign(options(inProcess(10, dropsNeighbour(3)), { restarts: 0 }));
+  const storm = report.violations.find(({ phase }) => phase === 'storm');
+  expect(storm?.isShortest).toBe(true);
+  expect(storm?.sequence.length).toBeLessThanOrEqual(8);
+  const again = await runSequence(options(inProcess(10, dropsNeighbour(3))), storm!.sequence);
+  expect(kinds(again)).toEqual([storm?.kind]);
+  const right = await runSequence(options(inProcess(10)), storm!.sequence);
+  expect(kinds(right)).toEqual([]);
+});
+
+test('memory that is not the one that was given is found', async () => {
+  const report = await runCampaign(options(inProcess(12, mapsElsewhere(7)), { restarts: 0 }));
+  const storm = report.violations.find(({ phase }) => phase === 'storm');
+  expect(storm?.kind).toBe('lost');
+  expect(storm?.sequence.length).toBeLessThanOrEqual(12);
+});
+
+test('a refusal within the limit is found', async () => {
+  const report = await runCampaign(options(inProcess(10, refusesAt(4)), { restarts: 0 }));
+  expect(new Set(kinds(report))).toEqual(new Set(['refused']));
+  const [first] = report.violations;
+  expect(first?.sequence).toEqual([{ op: 'fill' }]);
+});
+
+test('a run that is stopped says so', async () => {
+  let isStopped = false;
+  const onProgress = (phase: string, done: number): void => {
+    isStopped ||= phase === 'storm' && done > 10;
+  };
+  const report = await runCampaign(
+    options(inProcess(20), { operations: 1e6, onProgress, isStopped: () => isStopped }),
+  );
+  expect(report.phases.map(({ outcome }) => outcome)).toEqual(['passed', 'stopped', 'skipped']);
+  expect(report.violations).toEqual([]);
+});
