@@ -93,13 +93,8 @@ export class GuestMemory implements ReachableMemory, Disposable {
    * @throws {ProtocolError} REGION_UNKNOWN; SYSTEM if the kernel does not unmap it
    */
   removeRegion(region: Omit<RegionDescription, 'mmapOffset'>): void {
-    const found = this.#table.regions.find(
-      ({ described: { guestPhysAddr, memorySize, userspaceAddr } }) =>
-        guestPhysAddr === region.guestPhysAddr &&
-        memorySize === region.memorySize &&
-        userspaceAddr === region.userspaceAddr,
-    );
-    if (found === undefined) {
+    const found = this.#table.startingAt(Number(region.guestPhysAddr));
+    if (found === undefined || !isSame(found.described, region)) {
       const { guestPhysAddr, memorySize, userspaceAddr } = region;
       const wanted = `${hex(guestPhysAddr)}+${hex(memorySize)} at user address ${hex(userspaceAddr)}`;
       throw new ProtocolError('REGION_UNKNOWN', `no region ${wanted}; the table has ${this.#table.count}`);
@@ -279,6 +274,13 @@ function mapInto(table: RegionTable, region: CheckedRegion, fd: OwnedFd): number
 function unmapAll(table: RegionTable): void {
   for (const { address, mappedSize } of table.regions) arena.unmap(address, mappedSize);
 }
+
+/** What a removal has to name. Addresses beyond 2^53 are of no region, and differ from any here. */
+const isSame = (
+  a: Omit<RegionDescription, 'mmapOffset'>,
+  b: Omit<RegionDescription, 'mmapOffset'>,
+): boolean =>
+  a.guestPhysAddr === b.guestPhysAddr && a.memorySize === b.memorySize && a.userspaceAddr === b.userspaceAddr;
 
 const shown = ({ guestPhysAddr, memorySize }: RegionDescription): object => ({
   gpa: hex(guestPhysAddr),

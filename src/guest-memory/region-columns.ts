@@ -48,13 +48,28 @@ export class RegionColumns {
     return low;
   }
 
+  /** Puts a region in; those from `index` on move up. */
+  insert(index: number, start: number, end: number, address: number): void {
+    const count = this.#count;
+    this.#reserve(count + 1);
+    for (const column of [this.starts, this.ends, this.addresses]) column.copyWithin(index + 1, index, count);
+    this.set(index, start, end, address);
+    this.#count = count + 1;
+    this.#last = 0;
+  }
+
+  /** Takes a region out; those behind it move down. */
+  remove(index: number): void {
+    const count = this.#count;
+    for (const column of [this.starts, this.ends, this.addresses]) column.copyWithin(index, index + 1, count);
+    this.set(count - 1, 0, 0, 0);
+    this.#count = count - 1;
+    this.#last = 0;
+  }
+
   /** Makes room for `count` regions, which the caller then fills in. */
   resize(count: number): void {
-    while (this.starts.length < count) {
-      this.starts = enlarged(this.starts);
-      this.ends = enlarged(this.ends);
-      this.addresses = enlarged(this.addresses);
-    }
+    this.#reserve(count);
     this.#count = count;
     this.#last = 0;
     if (count < this.starts.length) this.set(count, 0, 0, 0);
@@ -64,6 +79,14 @@ export class RegionColumns {
     this.starts[index] = start;
     this.ends[index] = end;
     this.addresses[index] = address;
+  }
+
+  #reserve(count: number): void {
+    while (this.starts.length < count) {
+      this.starts = enlarged(this.starts);
+      this.ends = enlarged(this.ends);
+      this.addresses = enlarged(this.addresses);
+    }
   }
 }
 

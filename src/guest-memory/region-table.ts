@@ -41,30 +41,27 @@ export class RegionTable {
     return this.#regions[this.find(gpa)];
   }
 
+  /** The region that begins at `gpa`; any number, as in `find`. */
+  startingAt(gpa: number): MappedRegion | undefined {
+    const region = this.#regions[this.find(gpa)];
+    return region?.gpa === gpa ? region : undefined;
+  }
+
   /** @param region overlaps none of the table. @returns its index: those from there on have moved */
   insert(region: MappedRegion): number {
-    const index = this.#columns.indexFrom(region.gpa);
+    const { gpa, size, address } = region;
+    const index = this.#columns.indexFrom(gpa);
     this.#regions.splice(index, 0, region);
-    this.#fillFrom(index);
+    this.#columns.insert(index, gpa, gpa + size, address);
     return index;
   }
 
   /** @param region one of `regions`. @returns the index it had: those after it have moved */
   remove(region: MappedRegion): number {
-    const index = this.#regions.indexOf(region);
-    if (index < 0) throw new RangeError('remove: no region of this table');
+    const index = this.find(region.gpa);
+    if (index < 0 || this.#regions[index] !== region) throw new RangeError('remove: no region of this table');
     this.#regions.splice(index, 1);
-    this.#fillFrom(index);
+    this.#columns.remove(index);
     return index;
-  }
-
-  /** Writes the columns anew from `index` on, and zeros behind them. */
-  #fillFrom(index: number): void {
-    const columns = this.#columns;
-    columns.resize(this.#regions.length);
-    for (let i = index; i < this.#regions.length; i++) {
-      const { gpa, size, address } = this.#regions[i]!;
-      columns.set(i, gpa, gpa + size, address);
-    }
   }
 }
