@@ -180,6 +180,7 @@ export class DeviceFrontend implements Disposable {
         shareInflight: () => this.#inflight.share(this.#frontend, queues.length, most),
         shareLog: () => this.#log?.share(this.#frontend),
       });
+      this.#forgetSentChannel();
       this.#isStarted = true;
       this.#setup = setup;
     } catch (error) {
@@ -304,11 +305,10 @@ export class DeviceFrontend implements Disposable {
       hasProtocolFeature: (feature) => frontend.hasProtocolFeature(feature),
     });
     frontend.attend(this.#requests);
-    return this.#dialect.negotiate(frontend, {
-      queues,
-      backendChannel: theirs.fd,
-      served: featuresServed(handlers),
-    });
+    const served = featuresServed(handlers);
+    const agreed = this.#dialect.negotiate(frontend, { queues, backendChannel: theirs.fd, served });
+    if (!this.#dialect.sendsChannelAtStart) this.#forgetSentChannel();
+    return agreed;
   }
 
   /** @throws {ProtocolError} NOT_SUPPORTED */
@@ -317,12 +317,17 @@ export class DeviceFrontend implements Disposable {
       throw new ProtocolError('NOT_SUPPORTED', `${this.name}: the back-end cannot log its writes`);
   }
 
+  /** As long as we have the other end, too, the channel does not end with the back-end. */
+  #forgetSentChannel(): void {
+    this.#unsentChannel?.close();
+    this.#unsentChannel = undefined;
+  }
+
   #disconnect(): void {
     this.#isStarted = false;
     this.#requests?.close();
     this.#requests = undefined;
-    this.#unsentChannel?.close();
-    this.#unsentChannel = undefined;
+    this.#forgetSentChannel();
     this.#frontend.close();
   }
 

@@ -49,6 +49,8 @@ export interface StartOptions {
 }
 
 export interface Dialect {
+  /** Whether the channel for the back-end's requests is told by `start`; else by `negotiate`. */
+  readonly sendsChannelAtStart: boolean;
   readonly negotiate: (frontend: VhostUserFrontend, options: NegotiationOptions) => Negotiated;
   /** After the negotiation, before there is a driver. */
   readonly connected: (session: Session) => void;
@@ -59,6 +61,7 @@ export interface Dialect {
 }
 
 const QEMU: Dialect = {
+  sendsChannelAtStart: false,
   negotiate,
   connected: ({ vrings }) => {
     for (const vring of vrings) vring.connect();
@@ -85,6 +88,7 @@ const QEMU: Dialect = {
 };
 
 const CLOUD_HYPERVISOR: Dialect = {
+  sendsChannelAtStart: true,
   negotiate: negotiateUnlimited,
   connected: ({ frontend }) => {
     frontend.acknowledgeAll();

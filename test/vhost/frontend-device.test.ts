@@ -2,33 +2,9 @@
 import { expect, test } from 'vitest';
 import { maskOf } from '../../protocol/bits.ts';
 import { ProtocolFeature, VHOST_USER_F_PROTOCOL_FEATURES } from '../../protocol/vhost-user.ts';
-import type { MemoryRegion } from '../../src/memory/region.ts';
-import { MemoryTopology } from '../../src/memory/topology.ts';
-import { FrontendRig, NO_SLOTS, type RigOptions } from './frontend-rig.ts';
+import { machine } from './frontend-machine.ts';
+import { FrontendRig, NO_SLOTS } from './frontend-rig.ts';
 import { openFds } from './rig.ts';
-
-/** Two DIMMs' worth of regions can come and go above one that is always there. */
-function machine(options: RigOptions = {}) {
-  const rig = new FrontendRig(options);
-  const topology = new MemoryTopology();
-  const root = topology.createRegion({ kind: 'container', name: 'system', size: 1n << 48n });
-  const space = topology.createAddressSpace('memory', root);
-  const ram = (name: string, size: bigint, hostAddress: bigint): MemoryRegion =>
-    topology.createRegion({ kind: 'ram', name, size, block: rig.block(name, { size, hostAddress }) });
-  root.addSubregion(0n, ram('low', 0x10000n, 1n << 44n));
-  const dimms = [1, 2, 3].map((index) => ram(`dimm${index}`, 0x1000n, BigInt(index + 1) << 44n));
-  const plug = (...indices: number[]): void =>
-    topology.transaction(() => {
-      for (const index of indices) root.addSubregion(BigInt(index) << 32n, dimms[index - 1]!);
-    });
-  const unplug = (...indices: number[]): void =>
-    topology.transaction(() => {
-      for (const index of indices) root.removeSubregion(dimms[index - 1]!);
-    });
-  rig.device.connect();
-  space.addListener(rig.device.listener);
-  return { rig, device: rig.device, plug, unplug, [Symbol.dispose]: () => rig[Symbol.dispose]() };
-}
 
 const failure = (code: string) => expect.objectContaining({ name: 'ProtocolError', code });
 const CALLS = ['SET_VRING_CALL 0', 'SET_VRING_CALL 1'];

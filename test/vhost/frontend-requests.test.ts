@@ -12,6 +12,7 @@ import {
   BackendRequestServer,
   featuresServed,
 } from '../../src/vhost/frontend-requests.ts';
+import { VhostUserFrontend } from '../../src/vhost/frontend.ts';
 import { openFds } from './rig.ts';
 
 const NEED_REPLY = HeaderFlag.NEED_REPLY | 1;
@@ -172,3 +173,30 @@ test('what is served decides what is negotiated', () => {
     ProtocolFeature.CONFIG,
   ]);
 });
+
+test('a back-end that waits for us before it answers is served; a handler that asks it back is refused', () => {
+  const answers: unknown[] = [];
+  let turns = 0;
+  const [ours, theirs] = socketPair();
+  using back = new Connection(new MessageSocket(theirs));
+  const wait = (): void => {
+    turns += 1;
+    if (turns === 1) for (const request of [2, 4]) rig.peer.send(request, NEED_REPLY, payloadOf(request));
+    if (turns === 2) {
+      for (const _ of [2, 4]) answers.push(rig.peer.receive());
+      back.send(1, HeaderFlag.REPLY | 1, U64.encode(5n));
+    }
+  };
+  using frontend = new VhostUserFrontend(ours, { wait });
+  using rig = new ServerRig({
+    CONFIG_CHANGE_MSG: () => undefined,
+    VRING_CALL: () => void frontend.getQueueNum(),
+  });
+  frontend.attend(rig.server);
+  expect(frontend.getFeatures()).toBe(5n);
+  expect(answers).toMatchObject([{ request: 2 }, { request: 4 }]);
+  expect(frontend.failure).toBeUndefined();
+});
+
+const payloadOf = (request: number): Uint8Array =>
+  request === 4 ? VringState.encode({ index: 0, num: 0 }) : new Uint8Array(0);

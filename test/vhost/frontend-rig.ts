@@ -1,7 +1,9 @@
 /** A device front-end, and a back-end that keeps a memory table and refuses or dies when a test says so. */
+import { fstatSync } from 'node:fs';
 import { maskOf } from '../../protocol/bits.ts';
 import { HeaderFlag, ProtocolFeature, VHOST_USER_F_PROTOCOL_FEATURES } from '../../protocol/vhost-user.ts';
 import {
+  Inflight,
   MemoryTable,
   SingleRegion,
   U64,
@@ -18,6 +20,8 @@ import type { RamBlock } from '../../src/memory/ram-block.ts';
 import { Connection, type Message } from '../../src/vhost/connection.ts';
 import { VhostUserFrontend } from '../../src/vhost/frontend.ts';
 import type { FrontendMode } from '../../src/vhost/frontend-channel.ts';
+import type { DialectName } from '../../src/vhost/frontend-dialect.ts';
+import type { BackendRequestHandlers } from '../../src/vhost/frontend-requests.ts';
 import { DeviceFrontend } from '../../src/vhost/frontend-device.ts';
 import type { SharedQueue } from '../../src/vhost/frontend-vring.ts';
 
@@ -36,6 +40,8 @@ export interface RigOptions {
   readonly protocolFeatures?: bigint;
   readonly slots?: bigint;
   readonly queues?: number;
+  readonly dialect?: DialectName;
+  readonly backendRequests?: BackendRequestHandlers;
 }
 
 /** What a message is answered with: yes, no, or the connection closes. */
@@ -53,21 +59,27 @@ export class FrontendRig implements Disposable {
   /** What GET_VRING_BASE answers, per queue. */
   readonly bases: number[] = [];
   readonly #owned = new Cleanup();
-  readonly #options: RigOptions;
-  readonly #peer: Connection;
+  /** Descriptors of the shared memory for requests in flight: what was made, and what was shown. */
+  readonly inflight: string[] = [];
+  /** The back-end's end of the channel for its requests. */
+  channel: Connection | undefined;
+  #options: RigOptions;
+  #peer: Connection;
   readonly queues: readonly SharedQueue[];
 
   constructor(options: RigOptions = {}) {
     this.#options = options;
     const [theirs, ours] = socketPair();
     this.#peer = new Connection(new MessageSocket(theirs));
-    this.#owned.defer(() => this.#peer.close());
-    const { mode = 'strict', queues = 2 } = options;
-    const frontend = new VhostUserFrontend(ours, { mode, timeoutMs: 200, wait: () => this.drain() });
+    this.#owned.defer(() => this.die());
+    const { queues = 2, dialect = 'qemu', backendRequests } = options;
+    const frontend = this.#frontend(ours, this.#peer);
     const notifiers = Array.from({ length: queues }, () => ({ maskedFd: this.fd(), errorFd: this.fd() }));
     this.device = new DeviceFrontend(frontend, {
       name: 'fs0',
       notifiers,
+      dialect,
+      ...(backendRequests === undefined ? {} : { backendRequests }),
       onMemoryError: (error) => this.errors.push(error),
     });
     this.#owned.defer(() => this.device.close());
@@ -102,31 +114,70 @@ export class FrontendRig implements Disposable {
     this.device.start({ features: this.device.features, queues: this.queues });
   }
 
+  /** The back-end is no more. */
+  die(): void {
+    this.#peer.close();
+    this.channel?.close();
+  }
+
+  /** Another back-end comes, which has no memory yet. */
+  reconnect(options: RigOptions = {}): void {
+    this.#options = { ...this.#options, ...options };
+    const [theirs, ours] = socketPair();
+    const before = this.#peer;
+    const peer = new Connection(new MessageSocket(theirs));
+    const frontend = this.#frontend(ours, peer, () => {
+      before.close();
+      this.#peer = peer;
+      this.table.clear();
+    });
+    this.#owned.defer(() => peer.close());
+    this.device.reconnect(frontend);
+  }
+
   /** What has been sent since the last time. */
   take(): string[] {
     this.drain();
     return this.sent.splice(0);
   }
 
-  drain(): void {
+  drain(peer = this.#peer): void {
     for (;;) {
-      const message = this.#peer.receive();
+      const message = peer.receive();
       if (message === 'wait' || message === 'closed') return;
-      for (const fd of message.fds) fd.close();
       const text = describe(message);
       this.sent.push(text);
+      this.#takeFds(message);
       const verdict = this.judge(text);
       if (verdict === 'die') {
-        this.#peer.close();
+        this.die();
         return;
       }
       if (verdict === 'accept') this.#apply(message);
-      this.#answer(message, verdict);
+      this.#answer(peer, message, verdict);
     }
   }
 
   [Symbol.dispose](): void {
     this.#owned[Symbol.dispose]();
+  }
+
+  /** @param onFirstWait the one before has nothing more to hear */
+  #frontend(socket: OwnedFd, peer: Connection, onFirstWait?: () => void): VhostUserFrontend {
+    let begin = onFirstWait;
+    const wait = (): void => {
+      begin?.();
+      begin = undefined;
+      this.drain(peer);
+    };
+    return new VhostUserFrontend(socket, { mode: this.#options.mode ?? 'strict', timeoutMs: 200, wait });
+  }
+
+  #takeFds({ request, fds }: Message): void {
+    const name = frontendRow(request)!.name;
+    if (name === 'SET_INFLIGHT_FD') this.inflight.push(`shown ${fstatSync(fds[0]!.fd).ino}`);
+    if (name === 'SET_BACKEND_REQ_FD') this.channel = new Connection(new MessageSocket(fds.shift()!));
+    for (const fd of fds) fd.close();
   }
 
   #apply({ request, payload }: Message): void {
@@ -149,13 +200,18 @@ export class FrontendRig implements Disposable {
     this.table.delete(region.guestPhysAddr);
   }
 
-  #answer({ request, flags, payload }: Message, verdict: Verdict): void {
+  #answer(peer: Connection, { request, flags, payload }: Message, verdict: Verdict): void {
     const { name, reply } = frontendRow(request)!;
     const answer = this.#answerTo(name, payload, verdict);
-    if (answer !== undefined) this.#peer.send(request, HeaderFlag.REPLY | 1, answer);
+    if (name === 'GET_INFLIGHT_FD') {
+      using fd = new OwnedFd(createMemfd('inflight', 4096));
+      this.inflight.push(`made ${fstatSync(fd.fd).ino}`);
+      const made = { ...Inflight.decode(payload), mmapSize: 4096n };
+      peer.send(request, HeaderFlag.REPLY | 1, Inflight.encode(made), [fd.fd]);
+    } else if (answer !== undefined) peer.send(request, HeaderFlag.REPLY | 1, answer);
     else if (reply !== 'ack') throw new Error(`no answer to ${name}`);
     else if ((flags & HeaderFlag.NEED_REPLY) !== 0)
-      this.#peer.send(request, HeaderFlag.REPLY | 1, U64.encode(verdict === 'refuse' ? 1n : 0n));
+      peer.send(request, HeaderFlag.REPLY | 1, U64.encode(verdict === 'refuse' ? 1n : 0n));
   }
 
   #answerTo(name: string, payload: Uint8Array, verdict: Verdict): Uint8Array | undefined {
