@@ -79,7 +79,7 @@ export class BackendProcess implements BackendUnderTest {
     rmSync(this.#directory, { recursive: true, force: true });
   }
 
-  /** Waits until it listens, which is seen in /proc: some back-ends serve one connection only. */
+  /** Waits until it listens. */
   #start(): void {
     this.#starts += 1;
     this.#messages = '';
@@ -95,7 +95,7 @@ export class BackendProcess implements BackendUnderTest {
     });
     if (child.pid === undefined) throw new ConfigError('SYSTEM', `${program} cannot be started`);
     const endsAt = performance.now() + START_TIMEOUT_MS;
-    while (!readFileSync('/proc/net/unix', 'utf8').includes(this.#socketPath)) {
+    while (!isListening(this.#socketPath)) {
       const ending = this.ending();
       if (ending !== undefined) throw new BackendGone(`the back-end ended before it listened: ${ending}`);
       if (performance.now() > endsAt)
@@ -114,6 +114,12 @@ export class BackendProcess implements BackendUnderTest {
     await exited;
     clearTimeout(timer);
   }
+}
+
+/** Connecting to find out would use up the one connection some back-ends serve. proc(5): flag __SO_ACCEPTCON. */
+function isListening(path: string): boolean {
+  const lines = readFileSync('/proc/net/unix', 'utf8').split('\n');
+  return lines.some((line) => line.endsWith(` ${path}`) && line.split(/\s+/)[3] === '00010000');
 }
 
 /** Of a process whose end the event loop has not seen yet: Node looks only when our synchronous work is done. */

@@ -7,16 +7,17 @@ import { ProtocolFeature } from '../../protocol/vhost-user.ts';
 import { FRONTEND_REQUESTS as R } from '../../protocol/vhost-user-requests.ts';
 import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from '../../protocol/virtio-ring.ts';
 import { GuestError } from '../errors.ts';
-import { drainEventfd } from '../host/eventfd.ts';
+import { drainEventfd, signalEventfd } from '../host/eventfd.ts';
 import { Cleanup } from '../host/owned-fd.ts';
 import { GuestQueue } from '../machine/guest-queue.ts';
 import { type GuestBuffer, GuestRam, type RamLayout } from '../machine/guest-ram.ts';
-import { KiB, MiB } from '../units.ts';
+import { hex, KiB, MiB } from '../units.ts';
 import type { BackendFacts } from './backend.ts';
 import type { Clock } from './clock.ts';
 import { type Device, type Probe, UNTOUCHED } from './device.ts';
 import type { Link } from './link.ts';
 import { negotiate, type NegotiateOptions } from './negotiate.ts';
+import type { Trace } from './trace.ts';
 import { check, died, failed, hungUp } from './verdict.ts';
 
 export interface GuestOptions extends NegotiateOptions {
@@ -58,6 +59,7 @@ export interface GuestSurroundings {
   readonly facts: BackendFacts;
   readonly device: Device;
   readonly clock: Clock;
+  readonly trace: Trace;
 }
 
 export class Guest implements Disposable {
@@ -89,12 +91,29 @@ export class Guest implements Disposable {
     this.#buffers = Array.from({ length: BUFFERS }, () => this.ram.allocate(BUFFER, BUFFER));
   }
 
+  /** Rings as at the beginning, requests in flight forgotten: for a device whose rings are all stopped. */
+  resetRings(): void {
+    for (const { driver } of this.queues) driver.reset();
+    this.#pending.clear();
+  }
+
+  /** All rings: started, then enabled. */
+  startRings(flags = 0): void {
+    this.queues.forEach((_, index) => this.startRing(index, 0, flags));
+    this.queues.forEach((_, index) => this.enableRing(index));
+  }
+
+  /** All rings: disabled, then stopped, as QEMU does. */
+  stopRings(): void {
+    this.queues.forEach((_, index) => this.enableRing(index, false));
+    this.queues.forEach((_, index) => this.stopRing(index));
+  }
+
   /** Everything: negotiates, shares the base region, starts and enables all rings. */
   start(): this {
     this.negotiate();
     this.shareMemory();
-    this.queues.forEach((_, index) => this.startRing(index));
-    this.queues.forEach((_, index) => this.enableRing(index));
+    this.startRings();
     return this;
   }
 
@@ -186,8 +205,16 @@ export class Guest implements Disposable {
     if (head < 0) throw new RangeError(`ring ${queue} is full`);
     const pending: PendingProbe = { probe, queue, head, out, written: undefined };
     this.#pending.set(`${queue}.${head}`, pending);
+    this.#around.trace.note(
+      `  ring ${queue}: ${probe.name}, reads ${hex(readable.gpa)}, writes ${hex(out.gpa)}`,
+    );
     this.queues[queue]!.submit();
     return pending;
+  }
+
+  /** Kicks whatever the device asked for. */
+  kick(queue: number): void {
+    signalEventfd(this.queues[queue]!.kickFd);
   }
 
   /** Waits for the answer. @throws {CaseEnd} `dead` if none comes, `fail` if it is wrong */
@@ -232,6 +259,11 @@ export class Guest implements Disposable {
     this.#probes = 0;
   }
 
+  /** The device has the session of another connection: requests go on, the first of a session is not made. */
+  resumeSession(): void {
+    this.#probes = Math.max(1, this.#probes);
+  }
+
   [Symbol.dispose](): void {
     this.#owned[Symbol.dispose]();
   }
@@ -246,7 +278,9 @@ export class Guest implements Disposable {
       for (let head = driver.collect(); head >= 0; head = driver.collect()) {
         const pending = this.#pending.get(`${index}.${head}`);
         this.#pending.delete(`${index}.${head}`);
-        if (pending !== undefined) pending.written = driver.lastWritten;
+        if (pending === undefined) continue;
+        pending.written = driver.lastWritten;
+        this.#around.trace.note(`  ring ${index}: ${pending.probe.name} is back, ${pending.written} bytes`);
       }
     } catch (error) {
       if (!(error instanceof GuestError)) throw error;

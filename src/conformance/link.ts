@@ -12,6 +12,7 @@ import {
   ProtocolFeature,
   REPLY_FLAGS,
   requestFlags,
+  VHOST_USER_VRING_IDX_MASK,
   VhostUserHeader,
 } from '../../protocol/vhost-user.ts';
 import { U64, type Payload } from '../../protocol/vhost-user-payloads.ts';
@@ -176,8 +177,10 @@ export class Link implements Disposable {
   ): Outcome {
     const needReply = options.needReply ?? this.hasProtocolFeature(ProtocolFeature.REPLY_ACK);
     if (!this.send(row, value, { ...options, needReply })) return 'closed';
-    if (needReply) return this.outcome(FrontendRequest[row.name]);
-    return this.isAnswering() ? 'unknown' : 'closed';
+    if (!needReply) return this.isAnswering() ? 'unknown' : 'closed';
+    const outcome = this.outcome(FrontendRequest[row.name]);
+    if (outcome === 'refused' && row.name === 'SET_VRING_KICK') this.startedRings.delete(ringOf(value));
+    return outcome;
   }
 
   /** As `tell`, for any frame whose answer is a u64 status. */
@@ -209,6 +212,18 @@ export class Link implements Disposable {
     const why = options.because === undefined ? '' : ` (${options.because})`;
     if (outcome === 'closed') hungUp(`${row.name}${why}: the connection was closed`);
     if (outcome === 'accepted') failed(`${row.name}${why} was accepted`);
+  }
+
+  /** Accepted, refused or ignored: only the connection must live on. @throws {CaseEnd} otherwise */
+  survives<Name extends FrontendRequestName, T, A>(
+    row: RequestRow<Name, T, A>,
+    value: T,
+    options: SendOptions & { readonly because?: string } = {},
+  ): Outcome {
+    const outcome = this.tell(row, value, options);
+    const why = options.because === undefined ? '' : ` (${options.because})`;
+    if (outcome === 'closed') hungUp(`${row.name}${why}: the connection was closed`);
+    return outcome;
   }
 
   /** Whether GET_FEATURES is answered; false if the back-end closes. @throws {CaseEnd} if it is silent or answers wrongly */
@@ -295,7 +310,10 @@ export class Link implements Disposable {
     if (name === 'SET_OWNER') this.hasOwner = true;
     if (name === 'SET_FEATURES') this.features = value as bigint;
     if (name === 'SET_PROTOCOL_FEATURES') this.protocolFeatures = value as bigint;
-    if (name === 'SET_VRING_KICK') this.startedRings.add(Number(value) & 0xff);
+    if (name === 'SET_VRING_KICK') this.startedRings.add(ringOf(value));
     if (name === 'GET_VRING_BASE') this.startedRings.delete((value as { readonly index: number }).index);
   }
 }
+
+/** The ring of SET_VRING_KICK. */
+const ringOf = (value: unknown): number => Number(value) & VHOST_USER_VRING_IDX_MASK;

@@ -3,8 +3,7 @@ import { maskOf } from '../../protocol/bits.ts';
 import { ProtocolFeature } from '../../protocol/vhost-user.ts';
 import { FRONTEND_REQUESTS as R } from '../../protocol/vhost-user-requests.ts';
 import type { ConformanceCase } from './case.ts';
-import type { Link } from './link.ts';
-import { PROTOCOL_FEATURES } from './negotiate.ts';
+import { negotiate, PROTOCOL_FEATURES } from './negotiate.ts';
 import type { Rig } from './rig.ts';
 import { hungUp } from './verdict.ts';
 
@@ -16,19 +15,16 @@ export function checkLiveness(rig: Rig, { aftermath = 'same connection' }: Confo
   rig.trace.note('-- afterwards');
   const mayBeGone = aftermath === 'new connection';
   if (rig.link.hasEnded() && !mayBeGone) hungUp('afterwards the connection was closed');
+  if (mayBeGone) rig.checkEnding();
   const link = mayBeGone ? rig.reconnect() : rig.link;
   if (!link.isAnswering()) hungUp('afterwards the connection was closed');
   if (rig.device.name === 'any') return;
-  stopRings(link);
-  const guest = rig.guest({ protocolFeatures: TABLE_DIALECT });
-  guest.negotiate();
-  guest.shareMemory('table');
-  guest.queues.forEach((_, index) => guest.startRing(index));
-  guest.queues.forEach((_, index) => guest.enableRing(index));
-  guest.request();
-}
-
-/** Rings that run are set up only after they were stopped. */
-function stopRings(link: Link): void {
   for (const index of Array.from(link.startedRings)) link.ask(R.GET_VRING_BASE, { index, num: 0 });
+  // The memory the rings of the case were in stays: some back-ends look for stopped rings in each new table.
+  const guest = rig.lastGuest ?? rig.guest();
+  negotiate(link, rig.facts, { protocolFeatures: TABLE_DIALECT });
+  guest.shareMemory('table');
+  guest.resetRings();
+  guest.startRings();
+  guest.request();
 }

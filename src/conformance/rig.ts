@@ -2,7 +2,6 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { errnoName } from '../../protocol/errno.ts';
 import { createEventfd } from '../host/eventfd.ts';
-import { createMemfd } from '../host/memfd.ts';
 import { Cleanup, OwnedFd } from '../host/owned-fd.ts';
 import { waitReadable } from '../host/poll.ts';
 import type { BackendFacts, BackendUnderTest } from './backend.ts';
@@ -11,7 +10,13 @@ import type { Device } from './device.ts';
 import { Guest, type GuestOptions } from './guest.ts';
 import { Link } from './link.ts';
 import { negotiate, type NegotiateOptions } from './negotiate.ts';
+import { SharedMemory } from './shared-memory.ts';
 import { Trace } from './trace.ts';
+import { died } from './verdict.ts';
+
+/** How long a back-end that hung up is watched for its end: one that is about to end, and one that should not. */
+const ENDING_MS = 500;
+const SURPRISE_MS = 50;
 
 export interface RigOptions {
   readonly backend: BackendUnderTest;
@@ -32,6 +37,7 @@ export class Rig implements Disposable {
   readonly #owned = new Cleanup();
   readonly #never: OwnedFd;
   #link: Link | undefined;
+  #guest: Guest | undefined;
 
   constructor({ backend, facts, device, timeoutMs, caseTimeoutMs }: RigOptions) {
     this.#backend = backend;
@@ -65,10 +71,31 @@ export class Rig implements Disposable {
     return this.link;
   }
 
+  /**
+   * A back-end may give a connection up, and end if it does so with every connection. It must not crash.
+   *
+   * @throws {CaseEnd} `dead`
+   */
+  checkEnding(): void {
+    const hasHungUp = this.#link?.hasEnded() ?? false;
+    const ending = (): string | undefined => this.#backend.ending();
+    if (hasHungUp && this.pid !== undefined)
+      this.becomes(() => ending() !== undefined, this.facts.reconnects ? SURPRISE_MS : ENDING_MS);
+    const how = ending();
+    if (how !== undefined && (this.facts.reconnects || how.startsWith('signal')))
+      died(`the back-end ended: ${how}`);
+  }
+
   /** A guest on the connection at hand; nothing is sent yet. */
   guest(options: GuestOptions = {}): Guest {
-    const { link, facts, device, clock } = this;
-    return this.#owned.use(new Guest({ link, facts, device, clock }, options));
+    const { link, facts, device, clock, trace } = this;
+    this.#guest = this.#owned.use(new Guest({ link, facts, device, clock, trace }, options));
+    return this.#guest;
+  }
+
+  /** The guest that was made last on the connection at hand. */
+  get lastGuest(): Guest | undefined {
+    return this.#guest?.link === this.#link ? this.#guest : undefined;
   }
 
   /** A guest whose rings are started and enabled. */
@@ -83,9 +110,19 @@ export class Rig implements Disposable {
       this.clock.wait(this.#never.fd, Math.ceil(left));
   }
 
-  /** A sparse memfd; lent. */
-  memfd(size: number): number {
-    return this.own(ownedFd(createMemfd('conform', size), 'memfd')).fd;
+  /** Zeroed memory with a descriptor of its own. */
+  memory(size: number, name = 'conform'): SharedMemory {
+    return this.own(new SharedMemory(size, name));
+  }
+
+  /** Whether it becomes true within a while; asked again and again. */
+  becomes(claim: () => boolean, withinMs = 200): boolean {
+    const endsAt = performance.now() + withinMs;
+    for (;;) {
+      if (claim()) return true;
+      if (performance.now() > endsAt) return false;
+      this.pause(2);
+    }
   }
 
   /** Lent. */
@@ -96,6 +133,11 @@ export class Rig implements Disposable {
   /** Disposed with the rig. */
   own<T extends Disposable>(value: T): T {
     return this.#owned.use(value);
+  }
+
+  /** Descriptors of the back-end's process that refer to memfds called so. Needs `process`. */
+  backendHolds(name: string): number {
+    return this.backendFds().filter((link) => link.startsWith(`/memfd:${name}`)).length;
   }
 
   /** What the descriptors of the back-end's process refer to. Needs `process`. */
@@ -110,7 +152,7 @@ export class Rig implements Disposable {
     });
   }
 
-  /** Bytes of memfds that start with `name` the back-end's process has mapped. Needs `process`. */
+  /** Bytes of memfds whose name starts so that the back-end's process has mapped. Needs `process`. */
   backendMapped(name: string): number {
     const lines = readFileSync(`/proc/${this.pid}/maps`, 'utf8').split('\n');
     return lines

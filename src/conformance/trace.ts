@@ -1,5 +1,6 @@
 /** What was sent and seen in a case, as lines of text. */
 import { isReply, needsReply } from '../../protocol/vhost-user.ts';
+import { frontendRow } from '../../protocol/vhost-user-requests.ts';
 import { payloadFields, type PayloadFields } from '../vhost/conversation-payload.ts';
 import { requestName } from '../vhost/conversation-names.ts';
 
@@ -51,11 +52,15 @@ function frameText({ request, flags, payload, fds }: TracedFrame): string {
     isReply(flags) ? 'reply' : '',
     needsReply(flags) ? 'need_reply' : '',
     (flags & 3) === 1 ? '' : `version ${flags & 3}`,
-    fieldsText(payloadFields('main', request, flags, payload)),
+    fieldsText(payloadFields('main', isAck(request, flags) ? 0 : request, flags, payload)),
     fds === 0 ? '' : `[${fds} fd${fds === 1 ? '' : 's'}]`,
   ];
   return parts.filter((part) => part !== '').join(' ');
 }
+
+/** A status, whatever number the request itself carries. */
+const isAck = (request: number, flags: number): boolean =>
+  isReply(flags) && frontendRow(request)?.reply === 'ack';
 
 function fieldsText(fields: PayloadFields): string {
   const texts = Object.entries(fields).map(([name, value]) => {
