@@ -63,14 +63,17 @@ export class Connection implements Disposable {
   /**
    * Takes the next message off the socket, as far as it has come.
    *
+   * @param expected octets of payload the message will have, if it can be known and nothing can follow the message: they are taken
+   *   together with its header. A message that is shorter, and has something behind it, is BAD_HEADER
    * @returns `wait` if it is not complete, `closed` if the peer has closed between two messages
    * @throws {ProtocolError} BAD_HEADER, BAD_FDS, CLOSED or SYSTEM: where the next message starts is not known, so close
    */
-  receive(): Message | 'wait' | 'closed' {
+  receive(expected = 0): Message | 'wait' | 'closed' {
     for (;;) {
       const message = this.#complete();
       if (message !== undefined) return message;
-      const result = this.#socket.receive(this.#octets.subarray(this.#received, this.#wanted()), this.#fds);
+      const end = this.#header === undefined ? VhostUserHeader.size + expected : this.#wanted(this.#header);
+      const result = this.#socket.receive(this.#octets.subarray(this.#received, end), this.#fds);
       if (result === -EAGAIN) return 'wait';
       if (result === 0 && this.#received === 0) return 'closed';
       if (result === 0)
@@ -108,13 +111,13 @@ export class Connection implements Disposable {
     this.close();
   }
 
-  /** Octets the message at hand has, as far as we know. */
-  #wanted(): number {
-    return VhostUserHeader.size + (this.#header?.size ?? 0);
+  /** Octets of the whole message. */
+  #wanted({ size }: VhostUserHeader): number {
+    return VhostUserHeader.size + size;
   }
 
   #complete(): Message | undefined {
-    if (this.#header === undefined && this.#received === VhostUserHeader.size) {
+    if (this.#header === undefined && this.#received >= VhostUserHeader.size) {
       const header = VhostUserHeader.decode(this.#octets);
       if (header.size > MAX_PAYLOAD_SIZE)
         throw new ProtocolError(
@@ -123,7 +126,12 @@ export class Connection implements Disposable {
         );
       this.#header = header;
     }
-    if (this.#header === undefined || this.#received < this.#wanted()) return undefined;
+    if (this.#header === undefined || this.#received < this.#wanted(this.#header)) return undefined;
+    if (this.#received > this.#wanted(this.#header))
+      throw new ProtocolError(
+        'BAD_HEADER',
+        `request ${this.#header.request}: ${this.#received} octets came, allowed ${this.#wanted(this.#header)}`,
+      );
     const { request, flags } = this.#header;
     const payload = this.#octets.subarray(VhostUserHeader.size, this.#received);
     const fds = this.#fds;

@@ -126,7 +126,7 @@ export class FrontendChannel implements Disposable {
     fds: readonly number[],
   ): void {
     this.send(row, value, fds, true);
-    const { payload } = this.receive(row.name);
+    const { payload } = this.receive(row.name, U64.minSize);
     if (payload.length !== U64.minSize)
       throw this.#givenUp(
         new ProtocolError(
@@ -157,18 +157,18 @@ export class FrontendChannel implements Disposable {
     });
   }
 
-  /** The answer to the request just sent. Descriptors in it are closed. */
-  receive(name: FrontendRequestName): Message {
-    const message = this.#receiveMessage(name);
+  /** The answer to the request just sent. Descriptors in it are closed. @param expected octets it should have, if that is known */
+  receive(name: FrontendRequestName, expected = 0): Message {
+    const message = this.#receiveMessage(name, expected);
     for (const fd of message.fds) fd.close();
     return message;
   }
 
   /** Descriptors in the answer are the caller's. */
-  #receiveMessage(name: FrontendRequestName): Message {
+  #receiveMessage(name: FrontendRequestName, expected = 0): Message {
     this.#isWaiting = true;
     try {
-      return this.#trying(() => this.#receive(name));
+      return this.#trying(() => this.#receive(name, expected));
     } finally {
       this.#isWaiting = false;
     }
@@ -197,27 +197,32 @@ export class FrontendChannel implements Disposable {
     );
   }
 
-  #receive(name: FrontendRequestName): Message {
+  #receive(name: FrontendRequestName, expected: number): Message {
     const deadline = performance.now() + this.#timeoutMs;
     for (;;) {
-      const message = this.#connection.receive();
+      // Before the first look, too: the answer to what was just sent is hardly ever there.
+      this.#awaitOctets(name, deadline);
+      const message = this.#connection.receive(expected);
+      if (message === 'wait') continue;
       if (message === 'closed')
         throw new ProtocolError('CLOSED', `${name}: the back-end closed the connection`);
-      if (message !== 'wait') {
-        this.#note(`< ${name} (${message.payload.length} bytes)`);
-        if (message.request === FrontendRequest[name] && message.flags === REPLY_FLAGS) return message;
-        for (const fd of message.fds) fd.close();
-        throw new ProtocolError(
-          'BAD_HEADER',
-          `${name}: answer has request ${message.request}, flags ${message.flags}; allowed ${FrontendRequest[name]}, ${REPLY_FLAGS}`,
-        );
-      }
-      const left = Math.ceil(deadline - performance.now());
-      if (left <= 0) throw new ProtocolError('TIMEOUT', `${name}: no answer in ${this.#timeoutMs} ms`);
-      const again = this.#attended?.serve() ?? -1;
-      if (again !== 0)
-        this.#wait(this.#connection.fd, again > 0 ? Math.min(again, left) : left, this.#attended?.fd);
+      this.#note(`< ${name} (${message.payload.length} bytes)`);
+      if (message.request === FrontendRequest[name] && message.flags === REPLY_FLAGS) return message;
+      for (const fd of message.fds) fd.close();
+      throw new ProtocolError(
+        'BAD_HEADER',
+        `${name}: answer has request ${message.request}, flags ${message.flags}; allowed ${FrontendRequest[name]}, ${REPLY_FLAGS}`,
+      );
     }
+  }
+
+  /** Serves the back-end's own requests meanwhile. @throws {ProtocolError} TIMEOUT */
+  #awaitOctets(name: FrontendRequestName, deadline: number): void {
+    const left = Math.ceil(deadline - performance.now());
+    if (left <= 0) throw new ProtocolError('TIMEOUT', `${name}: no answer in ${this.#timeoutMs} ms`);
+    const again = this.#attended?.serve() ?? -1;
+    if (again !== 0)
+      this.#wait(this.#connection.fd, again > 0 ? Math.min(again, left) : left, this.#attended?.fd);
   }
 
   /** Gives the connection up if what is tried leaves it where nobody can go on. */
