@@ -32,6 +32,11 @@ export class GuestMemoryView implements ReachableMemory {
     return this.#notes;
   }
 
+  /** Nothing was published since the last look. */
+  get isCurrent(): boolean {
+    return this.#shared.generation === this.#generation;
+  }
+
   get isLogging(): boolean {
     return this.#log !== undefined;
   }
@@ -86,7 +91,7 @@ export class GuestMemoryView implements ReachableMemory {
 
   /** @returns true if there was something new */
   #catchUp(): boolean {
-    if (this.#shared.generation === this.#generation) return false;
+    if (this.isCurrent) return false;
     this.#generation = this.#shared.read((table) => this.#copy(table));
     this.#isChanged = true;
     return true;

@@ -30,6 +30,7 @@ export interface AddressRange {
 /** Numbers that travel with the table: whoever publishes them gives them their meaning. */
 export interface Notes {
   readonly flags: number;
+  /** −1 at first. */
   readonly fd: number;
 }
 
@@ -50,7 +51,9 @@ export class SharedRegions {
 
   /** An empty table, with room for so many regions. It lives as long as the process. */
   static create(maxSlots: number): SharedRegions {
-    return new SharedRegions(NativeMemory.reserve(8 * (COLUMNS + 4 * maxSlots)), maxSlots);
+    const memory = NativeMemory.reserve(8 * (COLUMNS + 4 * maxSlots));
+    memory.i32[NOTES + 1] = -1;
+    return new SharedRegions(memory, maxSlots);
   }
 
   /** The table another thread has made. @param address its `address` */

@@ -20,6 +20,7 @@ const TURN = 0;
 const WANTED = 1;
 const BUSY = 2;
 const HUNGRY = 3;
+const DEAD = 4;
 /** Looks before sleeping. */
 const SPINS = 400;
 /** Milliseconds after which a sleeper looks whether whom it waits for has died. */
@@ -46,7 +47,7 @@ export class TurnGate {
     this.#words = memory.i32;
     this.#address = memory.address;
     this.#threads = threads;
-    this.#first = STRIDE * (1 + self);
+    this.#first = firstWord(self);
   }
 
   /** Goes in; waits while another thread has the gate for itself. */
@@ -103,32 +104,47 @@ export class TurnGate {
       futexWait(this.#address, holder, LOOK_AGAIN_MS);
   }
 
-  /** Notes for the others that this thread has work in the kernel, which goes on while it is outside. */
+  /** Asks a thread to leave soon, until `unwant`. */
+  want(thread: number): void {
+    Atomics.add(this.#words, firstWord(thread) + WANTED, 1);
+  }
+
+  unwant(thread: number): void {
+    Atomics.sub(this.#words, firstWord(thread) + WANTED, 1);
+  }
+
+  /** Notes for the others that this thread has work in the kernel, which goes on while it is outside. Set inside. */
   set isBusy(isBusy: boolean) {
     this.#words[this.#first + BUSY] = isBusy ? 1 : 0;
   }
 
-  /** Whether another thread has noted that it has work in the kernel. Only right while it is outside. */
+  /** Whether a thread has noted that it has work in the kernel. It is outside, or `waitForOthers` has just seen it there. */
   isBusyThread(thread: number): boolean {
-    return Atomics.load(this.#words, STRIDE * (1 + thread) + BUSY) !== 0;
+    return Atomics.load(this.#words, firstWord(thread) + BUSY) !== 0;
   }
 
-  /** Notes for the others that this thread wants to hear of every change. */
+  /** Notes for the others that this thread wants to be told when there is more than before. */
   set isHungry(isHungry: boolean) {
     Atomics.store(this.#words, this.#first + HUNGRY, isHungry ? 1 : 0);
   }
 
   isHungryThread(thread: number): boolean {
-    return Atomics.load(this.#words, STRIDE * (1 + thread) + HUNGRY) !== 0;
+    return Atomics.load(this.#words, firstWord(thread) + HUNGRY) !== 0;
   }
 
   /** A thread has died: it is outside for ever, and holds nothing. */
   bury(thread: number): void {
-    const first = STRIDE * (1 + thread);
-    if ((Atomics.load(this.#words, first + TURN) & 1) !== 0) Atomics.add(this.#words, first + TURN, 1);
-    Atomics.compareExchange(this.#words, 0, 1 + thread, 0);
-    futexWakeAll(this.#wordOf(first + TURN));
+    const words = this.#words;
+    const turn = firstWord(thread) + TURN;
+    Atomics.store(words, firstWord(thread) + DEAD, 1);
+    if ((Atomics.load(words, turn) & 1) !== 0) Atomics.add(words, turn, 1);
+    Atomics.compareExchange(words, 0, 1 + thread, 0);
+    futexWakeAll(this.#wordOf(turn));
     futexWakeAll(this.#address);
+  }
+
+  isDeadThread(thread: number): boolean {
+    return Atomics.load(this.#words, firstWord(thread) + DEAD) !== 0;
   }
 
   #waitFor(first: number): void {
@@ -147,3 +163,5 @@ export class TurnGate {
     return this.#address + 4 * index;
   }
 }
+
+const firstWord = (thread: number): number => STRIDE * (1 + thread);

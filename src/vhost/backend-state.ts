@@ -68,6 +68,7 @@ export class BackendState {
       pollMicros,
       logCall: this.#logCall,
       indexes: queues.filter((index) => remote[index] === undefined),
+      isWanted: queueThreads && (() => queueThreads.isWanted),
     });
     this.vrings = queues.map((index) => remote[index] ?? this.#rings.at(index)!);
     this.offeredFeatures =
@@ -146,7 +147,10 @@ export class BackendState {
 
   /** Serves the rings of this thread. See `RingSet.run`. */
   run(): number {
-    return this.#rings.run();
+    this.#queueThreads?.enter();
+    const wait = this.#rings.run();
+    this.#queueThreads?.leave();
+    return wait;
   }
 
   /** RESET_DEVICE. The memory table, call and err fds, and what was negotiated stay. */

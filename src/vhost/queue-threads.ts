@@ -3,6 +3,11 @@ import type { RingControl } from './ring-control.ts';
 import type { RingFeatures } from './vring-surroundings.ts';
 
 export interface QueueThreads {
+  /** The session's own thread serves its rings between `enter` and `leave`, so that the others know when it does not. */
+  enter(): void;
+  leave(): void;
+  /** One of them waits for the session's thread to leave. */
+  readonly isWanted: boolean;
   /** The ring of a queue that one of them serves; undefined for a queue of the session's own thread. */
   ringOf(index: number): RingControl | undefined;
   /**

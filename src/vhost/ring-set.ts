@@ -21,7 +21,7 @@ interface Options {
   /** Which of the device's queues are served here. */
   readonly indexes: readonly number[];
   /** True if the thread is wanted for something else: a turn then ends early. */
-  readonly isWanted?: () => boolean;
+  readonly isWanted?: (() => boolean) | undefined;
 }
 
 export class RingSet {
@@ -57,6 +57,11 @@ export class RingSet {
 
   at(index: number): Vring | undefined {
     return this.#byIndex[index];
+  }
+
+  /** Whether a ring would be served if its areas were in the memory table. */
+  get isMissingMemory(): boolean {
+    return this.vrings.some((vring) => vring.isMissingMemory);
   }
 
   /** Chains the device keeps, of all rings. */

@@ -13,6 +13,20 @@ export interface RingFeatures {
   readonly isLogging: boolean;
 }
 
+const EVENT_IDX = 1;
+const INDIRECT = 2;
+const LOGGING = 4;
+
+/** Ring features as one number, for other threads. */
+export const flagsOf = ({ eventIdx, indirect, isLogging }: RingFeatures): number =>
+  (eventIdx ? EVENT_IDX : 0) | (indirect ? INDIRECT : 0) | (isLogging ? LOGGING : 0);
+
+export const ringFeaturesOf = (flags: number): RingFeatures => ({
+  eventIdx: (flags & EVENT_IDX) !== 0,
+  indirect: (flags & INDIRECT) !== 0,
+  isLogging: (flags & LOGGING) !== 0,
+});
+
 /** What the vrings of a thread share. */
 export interface VringSurroundings {
   readonly memory: ReachableMemory;

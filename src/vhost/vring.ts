@@ -77,6 +77,10 @@ export class Vring implements RingControl {
   get isMapped(): boolean {
     return this.#isMapped;
   }
+  /** It has addresses, and they are not in the memory table. */
+  get isMissingMemory(): boolean {
+    return this.#addr !== undefined && !this.#isMapped;
+  }
   /** The driver is not expected to kick: look at the ring now and then. */
   get isPolled(): boolean {
     return this.#isPolled;

@@ -100,8 +100,8 @@ describe('a ring is served', () => {
     using rig = new Rig({ num: 1024 }).start();
     rig.offer(0, 1000);
     rig.offer(1, 1);
-    rig.loop.runOnce(0);
-    rig.session.run();
+    rig.poll();
+    rig.run();
     expect(rig.device.served.filter(([queue]) => queue === 0).length).toBe(256);
     expect(rig.collect(1)).toBe(1);
     rig.pump();
@@ -185,10 +185,10 @@ describe('deferred requests', () => {
     rig.offer(0, 2);
     rig.pump();
     expect(rig.collect(0)).toBe(0);
-    expect(rig.session.run()).toBeGreaterThan(0);
+    expect(rig.run()).toBeGreaterThan(0);
     rig.device.isDeferring = false;
     const until = Date.now() + 1000;
-    while (rig.session.run() !== -1 && Date.now() < until);
+    while (rig.run() !== -1 && Date.now() < until);
     expect(rig.collect(0)).toBe(2);
     expect(wasSignalled(rig.calls[0]!)).toBe(true);
   });
@@ -223,7 +223,7 @@ describe('the end of a session', () => {
     expect(rig.session.closed).toBe(true);
     expect(rig.memory.regions).toEqual([]);
     expect(rig.device.resets).toBe(1);
-    expect(rig.loop.addCount).toBe(0);
+    expect(rig.watched).toBe(0);
     // Both ends of the socket; kick, call and err of two rings.
     expect(open - openFds()).toBe(2 + 6);
     rig.session.close();
@@ -245,11 +245,11 @@ describe('the end of a session', () => {
     using rig = new Rig();
     rig.socket.send(header(FrontendRequest.SET_VRING_NUM, 1, 8), []);
     rig.pump();
-    const wait = rig.session.run();
+    const wait = rig.run();
     expect([wait > 4000, wait <= 5001]).toEqual([true, true]);
     const now = performance.now();
     const clock = vi.spyOn(performance, 'now').mockReturnValue(now + 5001);
-    rig.session.run();
+    rig.run();
     clock.mockRestore();
     expect(rig.session.closed).toBe(true);
   });

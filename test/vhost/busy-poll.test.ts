@@ -39,7 +39,7 @@ class BusyDevice extends TestDevice {
   requests = 0;
   next: () => void = () => undefined;
 
-  isWaitedFor(): boolean {
+  override isWaitedFor(): boolean {
     if (this.requests > 0) {
       this.requests -= 1;
       this.next();
@@ -87,9 +87,9 @@ describe('a ring that is looked at', () => {
     device.requests = 1_000_000;
     rig.offer(0);
     rig.offer(1);
-    rig.loop.runOnce(0);
-    rig.session.run();
-    rig.session.run();
+    rig.poll();
+    rig.run();
+    rig.run();
     expect(device.requests).toBeGreaterThan(0);
     expect(device.served.some(([queue]) => queue === 1)).toBe(true);
     device.requests = 0;

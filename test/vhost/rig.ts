@@ -26,6 +26,7 @@ import { DriverQueue, driverQueueBytes } from '../../src/virtio/driver-queue.ts'
 import { BackendSession } from '../../src/vhost/backend.ts';
 import { Connection, type Message } from '../../src/vhost/connection.ts';
 import { DEFERRED, type CompleteChain, type VhostDevice } from '../../src/vhost/device.ts';
+import { PretendedThreads, shorter } from './pretended-threads.ts';
 
 /** Open descriptors of this process. */
 export const openFds = (): number => readdirSync('/proc/self/fd').length;
@@ -69,32 +70,70 @@ export class TestDevice implements VhostDevice {
   written = 16;
   /** What the next chains are answered with, if it is an error. */
   failure: Error | undefined;
-  #deferred: (readonly [number, number])[] = [];
+  readonly #here = new DeferringQueues(this);
 
   readConfig(): Uint8Array {
     return Uint8Array.from({ length: 40 }, (_, i) => i);
   }
+  isWaitedFor(_queueIndex: number): boolean {
+    return true;
+  }
   handle(queueIndex: number, chain: Chain): number {
-    if (this.failure !== undefined) throw this.failure;
-    this.served.push([queueIndex, chain.head]);
-    if (!this.isDeferring) return this.written;
+    return this.#here.handle(queueIndex, chain);
+  }
+  retryDeferred(complete: CompleteChain): boolean {
+    return this.#here.retryDeferred(complete);
+  }
+  drain(queueIndex: number, complete: CompleteChain): void {
+    this.#here.drain(queueIndex, complete);
+  }
+  reset(): void {
+    this.resets += 1;
+  }
+  /** The device as another thread has it, which serves other queues. */
+  elsewhere(): VhostDevice {
+    return new DeferringQueues(this);
+  }
+}
+
+/** What `TestDevice` is to one thread: its deferred chains are that thread's. */
+class DeferringQueues implements VhostDevice {
+  readonly features = 0n;
+  readonly queueCount: number;
+  readonly maxQueueSize: number;
+  readonly #device: TestDevice;
+  #deferred: (readonly [number, number])[] = [];
+
+  constructor(device: TestDevice) {
+    this.#device = device;
+    this.queueCount = device.queueCount;
+    this.maxQueueSize = device.maxQueueSize;
+  }
+  isWaitedFor(queueIndex: number): boolean {
+    return this.#device.isWaitedFor(queueIndex);
+  }
+  handle(queueIndex: number, chain: Chain): number {
+    const { failure, served, isDeferring, written } = this.#device;
+    if (failure !== undefined) throw failure;
+    served.push([queueIndex, chain.head]);
+    if (!isDeferring) return written;
     this.#deferred.push([queueIndex, chain.head]);
     return DEFERRED;
   }
   retryDeferred(complete: CompleteChain): boolean {
-    if (!this.isDeferring) this.#completeAll(() => true, complete);
+    if (!this.#device.isDeferring) this.#completeAll(() => true, complete);
     return this.#deferred.length > 0;
   }
   drain(queueIndex: number, complete: CompleteChain): void {
     this.#completeAll((queue) => queue === queueIndex, complete);
   }
   reset(): void {
-    this.resets += 1;
+    // Nothing that outlives a drain.
   }
   #completeAll(isMeant: (queue: number) => boolean, complete: CompleteChain): void {
     const meant = this.#deferred.filter(([queue]) => isMeant(queue));
     this.#deferred = this.#deferred.filter(([queue]) => !isMeant(queue));
-    for (const [queue, head] of meant) complete(queue, head, this.written);
+    for (const [queue, head] of meant) complete(queue, head, this.#device.written);
   }
 }
 
@@ -132,6 +171,15 @@ export interface RigOptions {
   readonly eventIdx?: boolean;
   readonly log?: Log;
   readonly pollMicros?: number;
+  /** Each ring is served by a thread of its own. */
+  readonly hasQueueThreads?: boolean;
+}
+
+let areQueueThreadsUsual = false;
+
+/** From here on every rig has queue threads, unless it says otherwise. */
+export function useQueueThreads(): void {
+  areQueueThreadsUsual = true;
 }
 
 /** One session, its front-end and its guest. */
@@ -149,17 +197,21 @@ export class Rig implements Disposable {
   readonly socket: MessageSocket;
   readonly #connection: Connection;
   readonly #features: bigint;
+  readonly #threads: PretendedThreads | undefined;
 
   constructor(options: RigOptions = {}) {
     const { maxSlots = 8, device = new TestDevice(), num = 16, log = SILENT_LOG, eventIdx = true } = options;
     this.#features = eventIdx ? FEATURES : FEATURES & ~maskOf(VIRTIO_RING_F_EVENT_IDX);
     this.device = device;
-    this.memory = new GuestMemory({ maxSlots });
+    const { pollMicros = 0, hasQueueThreads = areQueueThreadsUsual } = options;
+    this.#threads = hasQueueThreads
+      ? new PretendedThreads({ maxSlots, log, pollMicros, indexes: [0, 1], device: () => device.elsewhere() })
+      : undefined;
+    this.memory = new GuestMemory({ maxSlots, readers: this.#threads });
     const [ours, theirs] = socketPair();
     this.socket = new MessageSocket(ours);
     this.#connection = new Connection(this.socket);
     const { loop, memory } = this;
-    const { pollMicros = 0 } = options;
     this.session = new BackendSession({
       socket: new MessageSocket(theirs),
       device,
@@ -167,6 +219,7 @@ export class Rig implements Disposable {
       memory,
       log,
       pollMicros,
+      queueThreads: this.#threads,
     });
     const eventfds = (): readonly OwnedFd[] => [0, 1].map(() => new OwnedFd(createEventfd()));
     this.kicks = eventfds();
@@ -182,10 +235,25 @@ export class Rig implements Disposable {
   /** Lets the session do all it can do now. */
   pump(): void {
     for (let i = 0; i < 200; i += 1) {
-      const wait = this.session.run();
-      if (this.loop.runOnce(0) === 0 && wait !== 0) return;
+      const wait = this.run();
+      if (this.poll() === 0 && wait !== 0) return;
     }
     throw new Error('the session does not come to rest');
+  }
+
+  /** Lets every ring have a turn. @returns milliseconds to wait for events at most: 0 for no wait, −1 for ever */
+  run(): number {
+    return shorter(this.session.run(), this.#threads?.run() ?? -1);
+  }
+
+  /** Lets messages and kicks be seen. @returns how many there were */
+  poll(): number {
+    return this.loop.runOnce(0) + (this.#threads?.poll() ?? 0);
+  }
+
+  /** Descriptors that are waited for. */
+  get watched(): number {
+    return this.loop.addCount + (this.#threads?.watched ?? 0);
   }
 
   /** Sends a request as its table row says, and lets it be served. @returns the answer's payload, or what came instead */
@@ -323,6 +391,7 @@ export class Rig implements Disposable {
   [Symbol.dispose](): void {
     this.session.close();
     this.#connection.close();
+    this.#threads?.[Symbol.dispose]();
     this.loop.close();
     for (const fd of [...this.kicks, ...this.calls, ...this.errs]) fd.close();
     this.ram[Symbol.dispose]();

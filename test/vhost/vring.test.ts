@@ -116,12 +116,12 @@ describe('kick and enable', () => {
     expect(rig.u64('SET_VRING_KICK', value)).toBe(0n);
     rig.drivers[0]!.add([RAM + 0x10_0000], [16], 1, 1);
     rig.drivers[0]!.publish();
-    expect(rig.session.run()).toBeLessThanOrEqual(1);
-    rig.session.run();
+    expect(rig.run()).toBeLessThanOrEqual(1);
+    rig.run();
     expect(rig.collect(0)).toBe(1);
-    expect(rig.session.run()).toBe(1);
+    expect(rig.run()).toBe(1);
     expect(rig.stop(0)).toBe(1);
-    expect(rig.session.run()).toBe(-1);
+    expect(rig.run()).toBe(-1);
   });
 
   test('without a call fd nothing is signalled, and the ring works', () => {
@@ -313,7 +313,7 @@ describe('memory under a ring', () => {
     rig.removeRegion();
     rig.device.isDeferring = false;
     const until = Date.now() + 1000;
-    while (rig.session.run() !== -1 && Date.now() < until);
+    while (rig.run() !== -1 && Date.now() < until);
     rig.addRegion();
     rig.pump();
     expect(rig.collect(0)).toBe(1);
@@ -327,7 +327,7 @@ describe('memory under a ring', () => {
     rig.removeRegion();
     rig.device.isDeferring = false;
     const until = Date.now() + 1000;
-    while (rig.session.run() !== -1 && Date.now() < until);
+    while (rig.run() !== -1 && Date.now() < until);
     rig.stop(0);
     rig.addRegion();
     rig.setUpRing(0);
@@ -344,7 +344,7 @@ describe('memory under a ring', () => {
     rig.removeRegion();
     rig.device.isDeferring = false;
     const until = Date.now() + 1000;
-    while (rig.session.run() !== -1 && Date.now() < until);
+    while (rig.run() !== -1 && Date.now() < until);
     rig.addRegion();
     rig.stop(0);
     expect(rig.collect(0)).toBe(1);
