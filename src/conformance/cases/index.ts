@@ -1,6 +1,7 @@
 /** All cases, in the order they are run. */
 import type { ConformanceCase } from '../case.ts';
 import { CHANNEL_CASES, RECONNECT_CASES } from './connection.ts';
+import { DATA_PLANE_CASES } from './data-plane.ts';
 import { DESCRIPTOR_CASES } from './descriptors.ts';
 import { CONFIG_CASES, RESET_CASES, STATUS_CASES } from './device-wide.ts';
 import { DIRTY_LOG_CASES } from './dirty-log.ts';
@@ -31,4 +32,5 @@ export const CASES: readonly ConformanceCase[] = [
   ...STATE_CASES,
   ...INFLIGHT_CASES,
   ...SHMEM_CASES,
+  ...DATA_PLANE_CASES,
 ];
