@@ -98,7 +98,7 @@ export function setattr(share: Share, request: FuseRequest): number {
 function truncate(share: Share, request: FuseRequest, slot: number, fd: number, openFd: number): number {
   const size = offsetArgument(request, SetattrIn.offset.size);
   if (size < 0) return -Errno.EINVAL;
-  const format = share.inodes.table.format[slot];
+  const format = share.inodes.table.format(slot);
   if (format !== S_IFREG) return format === S_IFDIR ? -Errno.EISDIR : -Errno.EINVAL;
   const killsPrivilege = (request.u32(SetattrIn.offset.valid) & Fattr.KILL_SUIDGID) !== 0;
   const dropped = killsPrivilege && losePrivileges(share, fd);
@@ -142,7 +142,7 @@ export function access(share: Share, request: FuseRequest): number {
   const wanted = request.u32(AccessIn.offset.mask) & 0o7;
   const mode = inodes.stat.words[StatxWord.mode]!;
   if (request.uid === 0) {
-    const isRunnable = (mode & 0o111) !== 0 || inodes.table.format[slot] === S_IFDIR;
+    const isRunnable = (mode & 0o111) !== 0 || inodes.table.format(slot) === S_IFDIR;
     return (wanted & 0o1) !== 0 && !isRunnable ? -Errno.EACCES : 0;
   }
   let granted = mode & 0o7;

@@ -86,11 +86,10 @@ function createName(share: Share, request: FuseRequest, umask: number, make: Mak
   const { inodes } = share;
   const parent = inodes.slotOf(request.nodeid);
   if (parent < 0) return parent;
-  const dirfd = inodes.opener.hold(parent);
+  const dirfd = inodes.opener.fdOf(parent);
   if (dirfd < 0) return dirfd;
   let result = asUser(share, request, umask, dirfd, make);
   if (result === 0) result = answerEntry(share, request, parent, dirfd);
-  inodes.opener.unhold(parent);
   return result;
 }
 
@@ -98,7 +97,7 @@ export function create(share: Share, request: FuseRequest): number {
   const { inodes } = share;
   const parent = inodes.slotOf(request.nodeid);
   if (parent < 0) return parent;
-  const dirfd = inodes.opener.hold(parent);
+  const dirfd = inodes.opener.fdOf(parent);
   if (dirfd < 0) return dirfd;
   let result = inodes.opener.makeRoom();
   if (result === 0) {
@@ -107,7 +106,6 @@ export function create(share: Share, request: FuseRequest): number {
       result = openExisting(share, request, parent, dirfd);
     else if (result >= 0) result = answerCreated(share, request, parent, result, request.nameLength[0]!);
   }
-  inodes.opener.unhold(parent);
   return result;
 }
 
@@ -118,10 +116,11 @@ function openExisting(share: Share, request: FuseRequest, parent: number, dirfd:
   if (entry < 0) return entry;
   const slot = inodes.slotOf(request.reply.u32[0]! + request.reply.u32[1]! * 0x1_0000_0000);
   const killsPrivilege = (request.u32(CreateIn.offset.openFlags) & FUSE_OPEN_KILL_SUIDGID) !== 0;
+  if (slot < 0) return slot;
   const flags = request.u32(CreateIn.offset.flags);
   const row = openInode(share, slot, flags & ~O_CREAT, killsPrivilege);
   if (row < 0) {
-    inodes.forget(slot, 1);
+    inodes.references.unlook(slot);
     return row;
   }
   // Attributes may have changed with O_TRUNC.
@@ -148,7 +147,7 @@ function answerCreated(
   const isDirect = (createFlags(share, request) & O_DIRECT) !== 0;
   const row = addHandle(share, fd, slot, isDirect ? HandleFlag.DIRECT : 0);
   if (row < 0) {
-    inodes.forget(slot, 1);
+    inodes.references.unlook(slot);
     return row;
   }
   answerInode(share, request, parent, slot);
@@ -161,12 +160,11 @@ export function tmpfile(share: Share, request: FuseRequest): number {
   const { inodes } = share;
   const parent = inodes.slotOf(request.nodeid);
   if (parent < 0) return parent;
-  const dirfd = inodes.opener.hold(parent);
+  const dirfd = inodes.opener.fdOf(parent);
   if (dirfd < 0) return dirfd;
   let result = inodes.opener.makeRoom();
   if (result === 0) result = asUser(share, request, request.u32(CreateIn.offset.umask), dirfd, createUnnamed);
   if (result >= 0) result = answerUnnamed(share, request, parent, result);
-  inodes.opener.unhold(parent);
   return result;
 }
 
@@ -176,6 +174,6 @@ function answerUnnamed(share: Share, request: FuseRequest, parent: number, fd: n
   if (result < 0) return result;
   const slot = inodes.slotOf(request.reply.u32[0]! + request.reply.u32[1]! * 0x1_0000_0000);
   // Without a name only a descriptor keeps it.
-  if (inodes.opener.fdOf(slot) >= 0) inodes.nameRemoved(slot);
+  if (slot >= 0 && inodes.opener.fdOf(slot) >= 0) inodes.keepOpen(slot);
   return result;
 }

@@ -188,7 +188,7 @@ export function syncfs(share: Share, request: FuseRequest): number {
   const { inodes } = share;
   const slot = inodes.slotOf(request.nodeid);
   if (slot < 0) return slot;
-  const mountFd = inodes.mounts.fdOf(inodes.table.mount[slot]!);
+  const mountFd = inodes.mounts.fdOf(inodes.table.mount(slot));
   if (mountFd >= 0) return syncAll(mountFd);
   const fd = inodes.opener.open(slot, O_RDONLY | O_NONBLOCK);
   if (fd < 0) return fd;

@@ -164,7 +164,7 @@ export class DirectoryReader {
       return;
     }
     const flags = attrFlags(this.#share, parent, slot);
-    writeEntry(u32, word, inodes.table.nodeid[slot]!, inodes.stat.words, cacheSeconds, flags);
+    writeEntry(u32, word, slot, inodes.foundSerial, inodes.stat.words, cacheSeconds, flags);
   }
 }
 

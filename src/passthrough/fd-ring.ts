@@ -2,70 +2,86 @@
  * The O_PATH descriptors of inodes that are open, and which of them to close when there is no room for another.
  *
  * Second chance: a hand goes round; a descriptor used since it last came by is passed over once. So the ones in use
- * stay, and using one costs a single store.
+ * stay, and using one costs a single store. Under the lock; nothing is closed here.
  */
-import { closeFile } from '../host/files-open.ts';
 import type { FdBudget } from './fd-budget.ts';
+import type { InUse } from './in-use.ts';
 import { InodeFlag, type InodeTable } from './inode-table.ts';
-
-const STAYS = InodeFlag.KEEP_FD | InodeFlag.HELD;
+import { HeaderWord, type TableMemory } from './table-memory.ts';
 
 export class FdRing {
-  #slots = new Int32Array(256);
-  #count = 0;
-  #hand = 0;
+  readonly #header: Int32Array;
+  readonly #slots: Int32Array;
   readonly #table: InodeTable;
   readonly #budget: FdBudget;
+  readonly #inUse: InUse;
 
-  constructor(table: InodeTable, budget: FdBudget) {
+  constructor({ header, ring }: TableMemory, table: InodeTable, budget: FdBudget, inUse: InUse) {
+    this.#header = header;
+    this.#slots = ring;
     this.#table = table;
     this.#budget = budget;
+    this.#inUse = inUse;
   }
 
-  /** Gives the inode its descriptor, owned from here on and counted. */
-  add(slot: number, fd: number): void {
-    if (this.#count === this.#slots.length) {
-      const longer = new Int32Array(this.#count * 2);
-      longer.set(this.#slots);
-      this.#slots = longer;
-    }
-    this.#slots[this.#count] = slot;
-    this.#table.ringAt[slot] = this.#count;
-    this.#table.fd[slot] = fd;
-    this.#table.isRecent[slot] = 1;
-    this.#count += 1;
+  /** Gives the inode its descriptor, owned from here on and counted. @returns false if there is no place for it */
+  add(slot: number, fd: number): boolean {
+    const count = this.#header[HeaderWord.RING_COUNT]!;
+    if (count === this.#slots.length) return false;
+    this.#slots[count] = slot;
+    this.#header[HeaderWord.RING_COUNT] = count + 1;
+    this.#table.setRingAt(slot, count);
+    this.#table.setRecent(slot, 1);
+    this.#table.setFd(slot, fd);
     this.#budget.take();
+    return true;
   }
 
-  /** Closes the inode's descriptor. */
-  close(slot: number): void {
+  /** Takes the inode's descriptor away. @returns it, the caller's from here on */
+  take(slot: number): number {
     const table = this.#table;
-    closeFile(table.fd[slot]!);
-    table.fd[slot] = -1;
-    const at = table.ringAt[slot]!;
-    table.ringAt[slot] = -1;
-    this.#count -= 1;
-    const last = this.#slots[this.#count]!;
-    if (last !== slot) {
-      this.#slots[at] = last;
-      table.ringAt[last] = at;
+    const fd = table.fd(slot);
+    table.setFd(slot, -1);
+    this.#remove(slot);
+    return fd;
+  }
+
+  #remove(slot: number): void {
+    const table = this.#table;
+    const at = table.ringAt(slot);
+    table.setRingAt(slot, -1);
+    const last = this.#header[HeaderWord.RING_COUNT]! - 1;
+    this.#header[HeaderWord.RING_COUNT] = last;
+    const moved = this.#slots[last]!;
+    if (moved !== slot) {
+      this.#slots[at] = moved;
+      table.setRingAt(moved, at);
     }
     this.#budget.giveBack();
   }
 
-  /** Closes the descriptor that was idle longest, more or less. @returns false if every one must stay open */
-  evict(): boolean {
+  /** Takes the descriptor away that was idle longest, more or less. @returns it, or −1 if every one must stay open */
+  evict(): number {
     const table = this.#table;
-    for (let steps = this.#count * 2; steps > 0; steps -= 1) {
-      if (this.#hand >= this.#count) this.#hand = 0;
-      const slot = this.#slots[this.#hand]!;
-      if ((table.flags[slot]! & STAYS) === 0 && table.isRecent[slot] === 0) {
-        this.close(slot);
-        return true;
+    const header = this.#header;
+    for (let steps = header[HeaderWord.RING_COUNT]! * 2; steps > 0; steps -= 1) {
+      let hand = header[HeaderWord.RING_HAND]!;
+      if (hand >= header[HeaderWord.RING_COUNT]!) hand = 0;
+      const slot = this.#slots[hand]!;
+      header[HeaderWord.RING_HAND] = hand;
+      if ((table.flags(slot) & InodeFlag.KEEP_FD) === 0 && !table.isRecent(slot)) {
+        const fd = table.fd(slot);
+        // First nobody may find it any more, then nobody may be using it.
+        table.setFd(slot, -1);
+        if (!this.#inUse.isInodeUsed(slot)) {
+          this.#remove(slot);
+          return fd;
+        }
+        table.setFd(slot, fd);
       }
-      table.isRecent[slot] = 0;
-      this.#hand += 1;
+      table.setRecent(slot, 0);
+      header[HeaderWord.RING_HAND] = hand + 1;
     }
-    return false;
+    return -1;
   }
 }

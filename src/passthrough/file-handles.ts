@@ -1,22 +1,21 @@
-/** File handles of name_to_handle_at(2): names of inodes that outlive any descriptor, and cost none. */
+/** Reads file handles, name_to_handle_at(2): names of inodes that outlive any descriptor, and cost none. */
 import { Errno } from '../../protocol/errno.ts';
 import { FILE_HANDLE_HEADER, fileHandleOf, MAX_HANDLE_BYTES } from '../host/files-open.ts';
 import { NativeMemory } from '../host/native-memory.ts';
-import type { InodeTable } from './inode-table.ts';
 
 const MOUNT_ID_AT = FILE_HANDLE_HEADER + MAX_HANDLE_BYTES;
 
 export class FileHandles {
-  readonly #table: InodeTable;
   readonly #memory = NativeMemory.allocate(MOUNT_ID_AT + 8);
 
-  constructor(table: InodeTable) {
-    this.#table = table;
-  }
-
-  /** Of the handle read, loaded or about to be opened. */
+  /** Address of the handle read last. */
   get address(): number {
     return this.#memory.address;
+  }
+
+  /** The `struct file_handle` read last, in words; octets beyond its length are 0 up to a whole word. */
+  get words(): Uint32Array {
+    return this.#memory.u32;
   }
 
   /** Reads the handle of what `path` names. @returns 0, EOPNOTSUPP where there are none, or another −errno */
@@ -29,21 +28,5 @@ export class FileHandles {
     if (octets === 0) return -Errno.EOPNOTSUPP;
     if (octets % 4 !== 0) words[2 + (octets >>> 2)]! &= 2 ** ((octets % 4) * 8) - 1;
     return 0;
-  }
-
-  /** Stores the handle last read as the inode's. */
-  store(slot: number): void {
-    this.#table.setHandle(slot, this.#memory.u32, 0);
-  }
-
-  /** Loads the inode's handle. @returns its address */
-  load(slot: number): number {
-    this.#table.copyHandle(slot, this.#memory.u32, 0);
-    return this.address;
-  }
-
-  /** Whether the handle last read is the inode's. */
-  isOf(slot: number): boolean {
-    return this.#table.isHandle(slot, this.#memory.u32, 0);
   }
 }

@@ -24,7 +24,6 @@ import type { CachePolicy } from './options.ts';
 import { keepPrivileges, losePrivileges } from './privileges.ts';
 import type { Share } from './share.ts';
 
-const TWO_32 = 0x1_0000_0000;
 /** Flags of the guest that mean something on the host too. O_APPEND is not one: see `write`. */
 const PASSED = O_ACCMODE | O_TRUNC | O_NONBLOCK | O_SYNC;
 
@@ -87,24 +86,48 @@ export function openInode(share: Share, slot: number, flags: number, killsPrivil
 
 /** Notes an open file; takes the descriptor. @returns row of the handle, or −ENFILE */
 export function addHandle(share: Share, fd: number, slot: number, flags: number): number {
-  const row = share.handles.insert(fd, slot, flags);
+  const { memory, inodes } = share;
+  memory.acquire();
+  // A guest may forget what it is opening.
+  const isKnown = inodes.table.isLive(slot);
+  const row = isKnown ? share.handles.insert(fd, slot, flags) : -1;
+  if (row >= 0) inodes.references.pin(slot);
+  memory.release();
   if (row < 0) {
     closeFile(fd);
-    return -Errno.ENFILE;
+    return isKnown ? -Errno.ENFILE : -Errno.ESTALE;
   }
   share.budget.take();
-  share.inodes.pin(slot);
   return row;
 }
 
-/** Closes an open file. */
-export function closeHandle(share: Share, row: number): void {
-  const { handles } = share;
+/** Closes an open file, or leaves that to the thread that is using it. @returns 0, or −EBADF if another was faster */
+export function closeHandle(share: Share, row: number): number {
+  const { memory, handles, inUse, inodes } = share;
+  memory.acquire();
+  const isOpen = handles.remove(row);
+  if (isOpen && !inUse.leaveHandle(row)) settleHandle(share, row);
+  inodes.references.unlock();
+  return isOpen ? 0 : -Errno.EBADF;
+}
+
+/** Under the lock. */
+function settleHandle({ handles, budget, inodes }: Share, row: number): void {
   const slot = handles.inode[row]!;
-  closeFile(handles.fd[row]!);
-  share.budget.giveBack();
-  handles.remove(row);
-  share.inodes.unpin(slot);
+  inodes.references.toClose.add(handles.fd[row]!);
+  budget.giveBack();
+  handles.recycle(row);
+  inodes.references.unpin(slot);
+}
+
+/** Gives up what was left to threads that were using it, and are not any more. */
+export function settleLeftovers(share: Share): void {
+  const { memory, inUse, inodes } = share;
+  memory.acquire();
+  for (let value = inUse.takeLeftover(); value !== 0; value = inUse.takeLeftover())
+    if (value > 0) inodes.references.settleLeft(value);
+    else settleHandle(share, ~value);
+  inodes.references.unlock();
 }
 
 /** `struct fuse_open_out` at word `at` of the reply. @returns its size */
@@ -115,11 +138,11 @@ export function answerOpen(
   row: number,
   flags: number,
 ): number {
-  const { fh, flags: handleFlags } = share.handles;
-  const isDirectory = (handleFlags[row]! & HandleFlag.DIRECTORY) !== 0 || (flags & O_DIRECTORY) !== 0;
+  const { handles } = share;
+  const isDirectory = (handles.flags[row]! & HandleFlag.DIRECTORY) !== 0 || (flags & O_DIRECTORY) !== 0;
   const words = request.reply.u32;
-  words[at] = fh[row]!; // stores modulo 2^32
-  words[at + 1] = fh[row]! / TWO_32;
+  words[at] = handles.low(row);
+  words[at + 1] = handles.high(row);
   words[at + 2] = (isDirectory ? DIRECTORY_ANSWER : FILE_ANSWER)[share.options.cache];
   words[at + 3] = 0;
   return OpenOut.size;
@@ -132,8 +155,7 @@ export function release(share: Share, request: FuseRequest): number {
   if ((request.u32(ReleaseIn.offset.releaseFlags) & FuseRelease.FLUSH) !== 0)
     dropLocks(share, row, request, ReleaseIn.offset.lockOwner);
   if (share.locks.count > 0) share.locks.dropHandle(share.handles.inode[row]!, row);
-  closeHandle(share, row); // and with it the flock lock
-  return 0;
+  return closeHandle(share, row); // and with it the flock lock
 }
 
 /** A process closed a descriptor of this file: its fcntl locks go, and errors of writing back show. */
@@ -142,7 +164,7 @@ export function flush(share: Share, request: FuseRequest): number {
   if (row < 0) return -Errno.EBADF;
   dropLocks(share, row, request, FlushIn.offset.lockOwner);
   const { inodes } = share;
-  if (!inodes.mounts.flushMatters(inodes.table.mount[share.handles.inode[row]!]!)) return 0;
+  if (!inodes.mounts.flushMatters(inodes.table.mount(share.handles.inode[row]!))) return 0;
   const copy = duplicateFd(share.handles.fd[row]!);
   if (copy < 0) return copy;
   closeFile(copy);
@@ -151,7 +173,10 @@ export function flush(share: Share, request: FuseRequest): number {
 
 function dropLocks(share: Share, row: number, request: FuseRequest, offset: number): void {
   if (share.locks.count === 0) return;
-  share.locks.drop(share.handles.inode[row]!, request.u32(offset), request.u32(offset + 4));
+  share.locks.drop(share.handles.inode[row]!, {
+    ownerLo: request.u32(offset),
+    ownerHi: request.u32(offset + 4),
+  });
 }
 
 /** Of FSYNC and FSYNCDIR. */

@@ -1,12 +1,17 @@
 /**
- * Open files and directories of the guest, in typed arrays. Descriptors are owned by the table's user.
+ * Open files and directories of the guest, in typed arrays over memory that all threads of the share see. Descriptors
+ * are owned by the table's user.
  *
- * A handle (`fh`) is made like a nodeid: row in the low bits, reuse count above, so a stale one is unknown.
+ * A handle (`fh`) is made like a nodeid: row in the low bits, how often it was used before above, so a stale one is unknown.
  */
+import type { InUse } from './in-use.ts';
+import { loadOrdered, storeFenced, storeOrdered } from './ordered.ts';
+import { HeaderWord, MAX_HANDLES, type TableMemory } from './table-memory.ts';
+
 const ROW_BITS = 24;
 const ROW_MASK = 2 ** ROW_BITS - 1;
-const MAX_HANDLE = 2 ** 52;
-const INITIAL_ROWS = 64;
+/** A row serves so often. Keeps handles below 2^52. */
+const MAX_SERIAL = 2 ** 28;
 
 export const HandleFlag = {
   DIRECTORY: 1,
@@ -17,36 +22,67 @@ export const HandleFlag = {
 } as const;
 
 export class HandleTable {
-  fh = new Float64Array(INITIAL_ROWS);
-  fd = new Int32Array(INITIAL_ROWS);
+  readonly fd: Int32Array;
   /** Row of the inode in the inode table. */
-  inode = new Int32Array(INITIAL_ROWS);
-  flags = new Uint8Array(INITIAL_ROWS);
+  readonly inode: Int32Array;
+  readonly flags: Int32Array;
   /** Of a directory: the 64-bit position the descriptor is at, as two words. */
-  positionLo = new Uint32Array(INITIAL_ROWS);
-  positionHi = new Uint32Array(INITIAL_ROWS);
+  readonly positionLo: Uint32Array;
+  readonly positionHi: Uint32Array;
 
-  #next = new Float64Array(INITIAL_ROWS);
-  #rows = INITIAL_ROWS;
-  #top = 1;
-  #free = 0;
-  #count = 0;
+  /** 0 while nobody's. */
+  readonly #serial: Int32Array;
+  /** How often the row was used, now included. */
+  readonly #used: Int32Array;
+  readonly #header: Int32Array;
+  readonly #isShared: boolean;
+  readonly #inUse: InUse;
+
+  constructor({ header, handleWords, isShared }: TableMemory, inUse: InUse) {
+    this.#isShared = isShared;
+    const [serial, used, fd, inode, flags, low, high] = handleWords;
+    this.#serial = serial!;
+    this.#used = used!;
+    this.fd = fd!;
+    this.inode = inode!;
+    this.flags = flags!;
+    this.positionLo = unsigned(low!);
+    this.positionHi = unsigned(high!);
+    this.#header = header;
+    this.#inUse = inUse;
+    if (header[HeaderWord.HANDLE_TOP] === 0) header[HeaderWord.HANDLE_TOP] = 1;
+  }
 
   get count(): number {
-    return this.#count;
+    return this.#header[HeaderWord.HANDLE_COUNT]!;
   }
 
   get top(): number {
-    return this.#top;
+    return this.#header[HeaderWord.HANDLE_TOP]!;
   }
 
-  /** @returns the row of a handle the guest sent, or −1 */
+  /** @returns the row of a handle the guest sent, marked as in use; or −1 */
   find(fh: number): number {
     const row = (fh >>> 0) & ROW_MASK;
-    return row < this.#top && row !== 0 && this.fh[row] === fh ? row : -1;
+    if (row >= this.top || row === 0) return -1;
+    this.#inUse.markHandle(row);
+    return loadOrdered(this.#serial, row) === Math.floor(fh / 2 ** ROW_BITS) + 1 ? row : -1;
   }
 
-  /** @returns the row, whose `fh` is what the guest gets; or −1 when 2^24 are open */
+  /** Low and high word of the row's handle. */
+  low(row: number): number {
+    return row | ((this.#serial[row]! - 1) << ROW_BITS);
+  }
+
+  high(row: number): number {
+    return (this.#serial[row]! - 1) >>> (32 - ROW_BITS);
+  }
+
+  isOpen(row: number): boolean {
+    return this.#serial[row] !== 0;
+  }
+
+  /** Under the lock. @returns the row; or −1 when too many are open */
   insert(fd: number, inode: number, flags: number): number {
     const row = this.#takeRow();
     if (row < 0) return -1;
@@ -55,49 +91,39 @@ export class HandleTable {
     this.flags[row] = flags;
     this.positionLo[row] = 0;
     this.positionHi[row] = 0;
-    this.#count += 1;
+    this.#used[row]! += 1;
+    storeOrdered(this.#serial, row, this.#used[row]!);
+    this.#header[HeaderWord.HANDLE_COUNT]! += 1;
     return row;
   }
 
-  remove(row: number): void {
-    const next = this.fh[row]! + 2 ** ROW_BITS;
-    this.fh[row] = 0;
-    this.#count -= 1;
-    if (next > MAX_HANDLE) return;
-    this.#next[row] = next;
-    this.inode[row] = this.#free;
-    this.#free = row;
+  /** Makes the handle unknown; all else of the row stays until `recycle`. Under the lock. @returns false if it was so already */
+  remove(row: number): boolean {
+    if (this.#serial[row] === 0) return false;
+    storeFenced(this.#isShared, this.#serial, row, 0);
+    this.#header[HeaderWord.HANDLE_COUNT]! -= 1;
+    return true;
+  }
+
+  /** Lets the row serve again. Under the lock. */
+  recycle(row: number): void {
+    if (this.#used[row]! >= MAX_SERIAL) return;
+    this.inode[row] = this.#header[HeaderWord.HANDLE_FREE]!;
+    this.#header[HeaderWord.HANDLE_FREE] = row;
   }
 
   #takeRow(): number {
-    const reused = this.#free;
+    const reused = this.#header[HeaderWord.HANDLE_FREE]!;
     if (reused !== 0) {
-      this.#free = this.inode[reused]!;
-      this.fh[reused] = this.#next[reused]!;
+      this.#header[HeaderWord.HANDLE_FREE] = this.inode[reused]!;
       return reused;
     }
-    if (this.#top > ROW_MASK) return -1;
-    if (this.#top === this.#rows) this.#grow();
-    const row = this.#top;
-    this.#top += 1;
-    this.fh[row] = row;
+    const row = this.top;
+    if (row === MAX_HANDLES) return -1;
+    this.#header[HeaderWord.HANDLE_TOP] = row + 1;
     return row;
   }
-
-  #grow(): void {
-    const rows = this.#rows * 2;
-    this.fh = longer(this.fh, new Float64Array(rows));
-    this.fd = longer(this.fd, new Int32Array(rows));
-    this.inode = longer(this.inode, new Int32Array(rows));
-    this.flags = longer(this.flags, new Uint8Array(rows));
-    this.positionLo = longer(this.positionLo, new Uint32Array(rows));
-    this.positionHi = longer(this.positionHi, new Uint32Array(rows));
-    this.#next = longer(this.#next, new Float64Array(rows));
-    this.#rows = rows;
-  }
 }
 
-function longer<T extends { set(from: T): void }>(from: T, to: T): T {
-  to.set(from);
-  return to;
-}
+const unsigned = (words: Int32Array): Uint32Array =>
+  new Uint32Array(words.buffer, words.byteOffset, words.length);

@@ -4,7 +4,7 @@
  * Idle O_PATH descriptors are closed when there is no room, and opened again by file handle, else by directory and
  * name. What was opened again is checked to be the same inode; otherwise the answer is ESTALE.
  *
- * Calls answer ≥ 0 or −errno.
+ * Callers have marked the inodes they name (`in-use.ts`). Calls answer ≥ 0 or −errno; none is made under the lock.
  */
 import { Errno } from '../../protocol/errno.ts';
 import { StatxWord } from '../host/files-attributes.ts';
@@ -13,13 +13,17 @@ import { NativeMemory } from '../host/native-memory.ts';
 import type { FdBudget } from './fd-budget.ts';
 import type { FdRing } from './fd-ring.ts';
 import type { FileHandles } from './file-handles.ts';
+import type { InUse } from './in-use.ts';
 import type { InodeNames } from './inode-names.ts';
 import { InodeFlag, type InodeTable } from './inode-table.ts';
 import type { MountTable } from './mount-table.ts';
 import { S_IFDIR, S_IFREG, type StatBuffer } from './stat-buffer.ts';
+import type { TableMemory } from './table-memory.ts';
 
 /** What the store shares with its opener. */
 export interface InodeParts {
+  readonly memory: TableMemory;
+  readonly inUse: InUse;
   readonly table: InodeTable;
   readonly mounts: MountTable;
   readonly ring: FdRing;
@@ -33,40 +37,35 @@ export interface InodeParts {
 
 export class InodeOpener {
   readonly #parts: InodeParts;
+  readonly #table: InodeTable;
   /** A name, NUL-terminated, for openat. */
   readonly #name = NativeMemory.allocate(256);
 
   constructor(parts: InodeParts) {
     this.#parts = parts;
+    this.#table = parts.table;
   }
 
-  /** An O_PATH descriptor of the inode, lent until the next call that may open one (see `hold`). Or −errno. */
+  /** An O_PATH descriptor of the inode, lent while it is marked. Or −errno. */
   fdOf(slot: number): number {
-    const { table } = this.#parts;
-    const fd = table.fd[slot]!;
-    if (fd >= 0) {
-      table.isRecent[slot] = 1;
-      return fd;
-    }
-    return table.hasHandle(slot) ? this.#reopenByHandle(slot) : this.#reopenByName(slot);
-  }
-
-  /** `fdOf`, and the descriptor stays open until `unhold`. */
-  hold(slot: number): number {
-    const fd = this.fdOf(slot);
-    if (fd >= 0) this.#parts.table.flags[slot]! |= InodeFlag.HELD;
+    const fd = this.#table.fd(slot);
+    if (fd < 0) return this.#table.hasHandle(slot) ? this.#reopenByHandle(slot) : this.#reopenByName(slot);
+    this.#table.setRecent(slot, 1);
     return fd;
-  }
-
-  /** Harmless when the inode is not held. */
-  unhold(slot: number): void {
-    this.#parts.table.flags[slot]! &= ~InodeFlag.HELD;
   }
 
   /** Makes room for one descriptor more. @returns 0 or −ENFILE */
   makeRoom(): number {
-    const { budget, ring } = this.#parts;
-    return budget.isFull && !ring.evict() ? -Errno.ENFILE : 0;
+    return this.#parts.budget.isFull && !this.#evict() ? -Errno.ENFILE : 0;
+  }
+
+  #evict(): boolean {
+    const { memory, ring } = this.#parts;
+    memory.acquire();
+    const fd = ring.evict();
+    memory.release();
+    if (fd >= 0) closeFile(fd);
+    return fd >= 0;
   }
 
   /**
@@ -76,98 +75,137 @@ export class InodeOpener {
    * @returns a descriptor the caller owns and has to count in the budget, or −errno
    */
   open(slot: number, flags: number): number {
-    const { table, procSelfFd } = this.#parts;
-    const format = table.format[slot]!;
+    const table = this.#table;
+    const { procSelfFd, inUse } = this.#parts;
+    const format = table.format(slot);
     if (format !== S_IFREG && format !== S_IFDIR) return -Errno.EBADF;
     // By handle only what was seen to be the handle's: O_TRUNC must not hit another file.
-    if ((table.flags[slot]! & InodeFlag.VERIFIED) !== 0 && table.hasHandle(slot))
+    if ((table.flags(slot) & InodeFlag.VERIFIED) !== 0 && table.hasHandle(slot))
       return this.#openHandle(slot, flags);
-    const fd = this.hold(slot);
-    if (fd < 0) return fd;
-    let result = this.makeRoom();
+    const marks = inUse.count;
+    inUse.markInode(slot);
+    const fd = this.fdOf(slot);
+    let result = fd < 0 ? fd : this.makeRoom();
     if (result === 0) result = openFile(procSelfFd, fdName(fd), flags & ~O_NOFOLLOW, 0);
-    this.unhold(slot);
+    inUse.dropTo(marks);
     return result;
   }
 
   /** Opens by file handle, within the budget. @returns a descriptor that is nobody's yet, or −errno */
   #openHandle(slot: number, flags: number): number {
-    const { table, mounts, fileHandles, ring } = this.#parts;
+    const table = this.#table;
     const room = this.makeRoom();
     if (room < 0) return room;
-    const mountFd = mounts.fdOf(table.mount[slot]!);
-    const fd = openHandle(mountFd, fileHandles.load(slot), flags);
+    const mountFd = this.#parts.mounts.fdOf(table.mount(slot));
+    const handle = table.handleAddress(slot);
+    const fd = openHandle(mountFd, handle, flags);
     // The process has other descriptors too: the limit may be reached before the budget is.
-    if (fd !== -Errno.EMFILE || !ring.evict()) return fd;
-    return openHandle(mountFd, fileHandles.load(slot), flags);
+    if (fd !== -Errno.EMFILE || !this.#evict()) return fd;
+    return openHandle(mountFd, handle, flags);
   }
 
   #reopenByHandle(slot: number): number {
-    const { table, ring } = this.#parts;
     const fd = this.#openHandle(slot, O_PATH);
-    if (fd === -Errno.ESTALE) table.unindex(slot); // its number may be a new file's: that one is another inode
+    if (fd === -Errno.ESTALE) this.#unindex(slot); // its number may be a new file's: that one is another inode
     if (fd < 0) return fd;
-    if ((table.flags[slot]! & InodeFlag.VERIFIED) === 0) {
+    if ((this.#table.flags(slot) & InodeFlag.VERIFIED) === 0 && !this.#isSame(fd, slot)) {
       // The handle was read by name, after the attributes were: only now is it sure that both are of one file.
-      if (!this.#isSame(fd, slot)) {
-        closeFile(fd);
-        table.unindex(slot);
-        return -Errno.ESTALE;
-      }
-      table.flags[slot]! |= InodeFlag.VERIFIED;
+      closeFile(fd);
+      this.#unindex(slot);
+      return -Errno.ESTALE;
     }
-    ring.add(slot, fd);
-    return fd;
+    return this.#give(slot, fd, InodeFlag.VERIFIED);
   }
 
-  /** Walks up to the first directory that is open, then down again by the names noted. */
+  #unindex(slot: number): void {
+    this.#parts.memory.acquire();
+    this.#table.unindex(slot);
+    this.#parts.memory.release();
+  }
+
+  /** Gives the inode a descriptor just opened, unless another thread was faster. @returns the one it has, or −ENFILE */
+  #give(slot: number, fd: number, flags: number): number {
+    const { memory, ring } = this.#parts;
+    memory.acquire();
+    const known = this.#table.fd(slot);
+    const isAdded = known < 0 && ring.add(slot, fd);
+    this.#table.setFlags(slot, flags);
+    memory.release();
+    if (isAdded) return fd;
+    closeFile(fd);
+    return known < 0 ? -Errno.ENFILE : known;
+  }
+
+  /**
+   * Opens the first directory above whose own directory is open or has a file handle, then the one below it, and so on
+   * by the names noted. Other threads may rename and evict meanwhile: each step looks anew, and there are not many.
+   */
   #reopenByName(slot: number): number {
-    const { table } = this.#parts;
-    const path: number[] = []; // rare, and as long as the path is deep: the one list made while serving
-    for (let at = slot; table.fd[at]! < 0 && !table.hasHandle(at); at = table.parent[at]!) {
-      if (table.parent[at] === 0 || path.length > table.count) return -Errno.ESTALE;
-      path.push(at);
-    }
-    for (let i = path.length - 1; i >= 0; i -= 1) {
-      const result = this.#reopenChild(path[i]!);
+    const { inUse, memory } = this.#parts;
+    for (let steps = -1; steps !== 0; steps -= 1) {
+      const marks = inUse.count;
+      memory.acquire();
+      const above = this.#firstToOpen(slot);
+      if (above >= 0) inUse.markInode(above);
+      if (above >= 0) inUse.markInode(this.#table.parent(above));
+      memory.release();
+      if (steps < 0) steps = 2 * this.#depth + 8;
+      const result = above < 0 ? -Errno.ESTALE : this.#reopenChild(above, this.#parent);
+      inUse.dropTo(marks);
       if (result < 0) return result;
+      const fd = this.#table.fd(slot);
+      if (fd >= 0) return fd;
     }
-    return table.fd[slot]!;
+    return -Errno.ENFILE;
   }
 
-  /** Opens an inode by its name in a directory that is open, or has a file handle. */
-  #reopenChild(slot: number): number {
-    const { table, names, ring } = this.#parts;
-    const parent = table.parent[slot]!;
-    const wasHeld = table.flags[parent]! & InodeFlag.HELD;
-    const dirfd = this.hold(parent);
-    if (dirfd < 0) return dirfd;
-    let fd = this.makeRoom();
-    if (fd === 0) {
-      names.copy(slot, this.#name.u8, 0);
-      fd = openFile(dirfd, this.#name.address, O_PATH | O_NOFOLLOW, 0);
+  #depth = 0;
+  #parent = 0;
+
+  /** Copies its name too. Under the lock. @returns −1 if the way up is not known */
+  #firstToOpen(slot: number): number {
+    const table = this.#table;
+    let at = slot;
+    for (this.#depth = 0; this.#depth <= table.count; this.#depth += 1) {
+      const parent = table.parent(at);
+      if (parent === 0) return -1;
+      if (table.fd(parent) >= 0 || table.hasHandle(parent)) {
+        this.#parent = parent;
+        this.#parts.names.copy(at, this.#name.u8);
+        return at;
+      }
+      at = parent;
     }
-    if (wasHeld === 0) this.unhold(parent);
+    return -1;
+  }
+
+  /** Opens an inode by its name, which is copied, in a directory that is open, or has a file handle. */
+  #reopenChild(slot: number, parent: number): number {
+    // Closed again by another thread: the next step finds another way.
+    if (this.#table.fd(parent) < 0 && !this.#table.hasHandle(parent)) return 0;
+    const dirfd = this.fdOf(parent);
+    if (dirfd < 0) return dirfd;
+    const room = this.makeRoom();
+    if (room < 0) return room;
+    const fd = openFile(dirfd, this.#name.address, O_PATH | O_NOFOLLOW, 0);
     if (fd < 0) return fd === -Errno.ENOENT || fd === -Errno.ENOTDIR ? -Errno.ESTALE : fd;
     if (!this.#isSame(fd, slot)) {
       closeFile(fd);
       return -Errno.ESTALE;
     }
-    ring.add(slot, fd);
-    return fd;
+    return this.#give(slot, fd, 0);
   }
 
   /** Whether `fd` is open on the inode of this row. Leaves its attributes in `stat`. */
   #isSame(fd: number, slot: number): boolean {
-    const { stat, table, mounts } = this.#parts;
+    const { stat, mounts } = this.#parts;
     const { words } = stat;
+    const table = this.#table;
     return (
       stat.readFd(fd) === 0 &&
-      words[StatxWord.ino] === table.inoLo[slot] &&
-      words[StatxWord.ino + 1] === table.inoHi[slot] &&
-      words[StatxWord.btime] === table.birthSecond[slot] &&
-      words[StatxWord.btime + 2] === table.birthNano[slot] &&
-      mounts.find(words) === table.mount[slot]
+      table.isInode(slot, table.mount(slot), words[StatxWord.ino]!, words[StatxWord.ino + 1]!) &&
+      table.isBorn(slot, words[StatxWord.btime]!, words[StatxWord.btime + 2]!) &&
+      mounts.find(words) === table.mount(slot)
     );
   }
 }

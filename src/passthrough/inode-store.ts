@@ -7,7 +7,7 @@
  * Calls answer ≥ 0 or −errno.
  */
 import { Errno } from '../../protocol/errno.ts';
-import { StatxWord } from '../host/files-attributes.ts';
+import { readFileSystem, StatfsWord, StatxWord } from '../host/files-attributes.ts';
 import {
   AT_EMPTY_PATH,
   closeFile,
@@ -21,99 +21,106 @@ import {
   openFile,
   openHandle,
 } from '../host/files-open.ts';
-import type { FdBudget } from './fd-budget.ts';
-import { FdRing } from './fd-ring.ts';
-import { FileHandles } from './file-handles.ts';
-import { InodeNames } from './inode-names.ts';
+import { NativeMemory } from '../host/native-memory.ts';
+import type { FileHandles } from './file-handles.ts';
 import { InodeOpener, type InodeParts } from './inode-opener.ts';
-import { InodeFlag, InodeTable, ROOT_SLOT } from './inode-table.ts';
-import { MountTable } from './mount-table.ts';
+import { InodeReferences } from './inode-references.ts';
+import { InodeFlag, type InodeTable, ROOT_SLOT } from './inode-table.ts';
+import type { MountTable } from './mount-table.ts';
 import type { InodeFileHandles } from './options.ts';
-import { S_IFDIR, S_IFREG, StatBuffer } from './stat-buffer.ts';
+import { S_IFDIR, S_IFREG, type StatBuffer } from './stat-buffer.ts';
+import { HeaderWord } from './table-memory.ts';
+
+/** As the tables' header says it. */
+const POLICIES: readonly InodeFileHandles[] = ['never', 'prefer', 'mandatory'];
+
+/** Answer for "there is one, if its file handle is the same", which was not read yet. */
+const AMBIGUOUS = -2;
 
 export class InodeStore {
-  readonly table = new InodeTable();
+  readonly table: InodeTable;
   readonly mounts: MountTable;
   readonly opener: InodeOpener;
+  readonly references: InodeReferences;
   /** Attributes of the file last looked up. */
-  readonly stat = new StatBuffer();
-  readonly #names: InodeNames;
-  readonly #ring: FdRing;
+  readonly stat: StatBuffer;
+  /** What makes a nodeid of the inode last looked up. */
+  foundSerial = 0;
+  readonly #parts: InodeParts;
   readonly #fileHandles: FileHandles;
-  readonly #procSelfFd: number;
-  #policy: InodeFileHandles;
+  /** A `struct statfs`. */
+  readonly #statfs = NativeMemory.allocate(4096);
 
-  /** @param procSelfFd a descriptor of /proc/self/fd, borrowed */
-  constructor(budget: FdBudget, procSelfFd: number, policy: InodeFileHandles) {
-    const { table, stat } = this;
-    const parts: InodeParts = {
-      table,
-      mounts: new MountTable(budget),
-      ring: new FdRing(table, budget),
-      names: new InodeNames(table),
-      fileHandles: new FileHandles(table),
-      budget,
-      stat,
-      procSelfFd,
-    };
+  constructor(parts: InodeParts) {
+    this.#parts = parts;
+    this.table = parts.table;
     this.mounts = parts.mounts;
+    this.stat = parts.stat;
     this.opener = new InodeOpener(parts);
-    this.#ring = parts.ring;
-    this.#names = parts.names;
+    this.references = new InodeReferences(parts);
     this.#fileHandles = parts.fileHandles;
-    this.#procSelfFd = procSelfFd;
-    this.#policy = policy;
   }
 
   /** How inodes are held, after what was asked for was tried on the root. */
   get policy(): InodeFileHandles {
-    return this.#policy;
+    return POLICIES[this.#parts.memory.header[HeaderWord.HELD_BY]!]!;
+  }
+
+  #setPolicy(policy: InodeFileHandles): void {
+    this.#parts.memory.header[HeaderWord.HELD_BY] = POLICIES.indexOf(policy);
   }
 
   /**
    * Makes the directory `fd` is open on (O_PATH) the root. Takes the descriptor, also when it fails.
    *
+   * @param policy how inodes are to be held
    * @returns 0 or −errno; EOPNOTSUPP when file handles are mandatory and do not work
    */
-  setRoot(fd: number): number {
+  setRoot(fd: number, policy: InodeFileHandles): number {
+    this.#setPolicy(policy);
     const result = this.stat.readFd(fd);
     if (result < 0) {
       closeFile(fd);
       return result;
     }
-    const slot = this.#insert(this.mounts.add(this.stat.words, fd, this.#policy !== 'never'));
-    this.#ring.add(slot, fd);
-    this.table.flags[slot]! |= InodeFlag.KEEP_FD;
-    this.table.lookups[slot] = 1; // the kernel never looks the root up, and never forgets it
-    if (this.#policy === 'never' || this.#doHandlesWork(fd, slot)) return 0;
-    if (this.#policy === 'mandatory') return -Errno.EOPNOTSUPP;
-    this.#policy = 'never';
-    this.mounts.giveUpHandles(this.table.mount[slot]!);
+    const mount = this.mounts.add(this.stat.words, this.#typeOf(fd), this.policy !== 'never');
+    const slot = this.#insert(mount);
+    this.#parts.ring.add(slot, fd);
+    this.table.setFlags(slot, InodeFlag.KEEP_FD);
+    this.table.addLookups(slot, 1); // the kernel never looks the root up, and never forgets it
+    this.table.publish(slot);
+    if (this.policy === 'never' || this.#doHandlesWork(fd, slot)) return 0;
+    if (this.policy === 'mandatory') return -Errno.EOPNOTSUPP;
+    this.#setPolicy('never');
+    this.mounts.giveUpHandles(mount);
     return 0;
   }
 
   /** Tries on the root whether a file handle can be had, and opened (which takes CAP_DAC_READ_SEARCH). */
   #doHandlesWork(fd: number, slot: number): boolean {
     if (this.#fileHandles.read(fd, EMPTY_PATH, AT_EMPTY_PATH) < 0) return false;
-    const mount = this.table.mount[slot]!;
-    if (!this.#openMount(mount, fd, S_IFDIR)) return false;
-    const opened = openHandle(this.mounts.fdOf(mount), this.#fileHandles.address, O_PATH);
+    const mountFd = this.#openMount(fd, S_IFDIR);
+    if (mountFd < 0) return false;
+    this.#setMountFd(this.table.mount(slot), mountFd);
+    const opened = openHandle(mountFd, this.#fileHandles.address, O_PATH);
     if (opened < 0) return false;
     closeFile(opened);
     return true;
   }
 
-  /** @returns the row of a nodeid the guest sent, or −ESTALE */
+  /** @returns the row of a nodeid the guest sent, marked as in use; or −ESTALE */
   slotOf(nodeid: number): number {
-    const slot = this.table.slotOf(nodeid);
-    return slot < 0 ? -Errno.ESTALE : slot;
+    const slot = this.table.slotIn(nodeid);
+    if (slot < 0) return -Errno.ESTALE;
+    this.#parts.inUse.markInode(slot);
+    return this.table.isNodeid(slot, nodeid) ? slot : -Errno.ESTALE;
   }
 
   /**
    * Looks up one name and counts the lookup. `stat` then holds its attributes.
    *
    * @param parent row of the directory
-   * @param dirfd  a descriptor of it, which no eviction may close: held, or an open file's
+   * @param dirfd  a descriptor of it, which no eviction may close: of a marked inode, or an open file's
    * @param name   address of the name: one component, never "." or ".."
    * @param octets where to read the name's `length` octets, from `start`
    */
@@ -127,9 +134,17 @@ export class InodeStore {
   ): number {
     const result = this.stat.readName(dirfd, name);
     if (result < 0) return result;
-    let slot = this.#known(dirfd, name, 0);
-    if (slot < 0) slot = this.#insertByName(dirfd, name);
-    return slot < 0 ? slot : this.#count(slot, parent, octets, start, length);
+    const { memory } = this.#parts;
+    memory.acquire();
+    let slot = this.#known(false);
+    const mayHandle = slot < 0 && this.#mayHandle();
+    if (slot >= 0) this.#count(slot, parent, octets, start, length);
+    this.references.unlock();
+    if (slot >= 0) return slot;
+    slot = this.#lockedNew(dirfd, name, mayHandle);
+    if (slot >= 0) this.#count(slot, parent, octets, start, length);
+    this.references.unlock();
+    return slot;
   }
 
   /**
@@ -139,20 +154,26 @@ export class InodeStore {
   lookupFd(fd: number, parent: number, octets: Uint8Array, start: number, length: number): number {
     const result = this.stat.readFd(fd);
     if (result < 0) return result;
-    let slot = this.#known(fd, EMPTY_PATH, AT_EMPTY_PATH);
-    if (slot < 0) slot = this.#insertByFd(fd);
-    return slot < 0 ? slot : this.#count(slot, parent, octets, start, length);
-  }
-
-  #count(slot: number, parent: number, octets: Uint8Array, start: number, length: number): number {
-    this.table.lookups[slot]! += 1;
-    if (length > 0 && !this.table.hasHandle(slot)) this.#noteName(slot, parent, octets, start, length);
+    const { memory } = this.#parts;
+    memory.acquire();
+    let slot = this.#known(false);
+    if (slot < 0) {
+      const mayHandle = this.#mayHandle();
+      memory.release();
+      slot = this.#lockedNewOfFd(fd, mayHandle);
+    }
+    if (slot >= 0) this.#count(slot, parent, octets, start, length);
+    this.references.unlock();
     return slot;
   }
 
-  /** The known inode that a name is of, without counting, or −1. `stat` then holds its attributes. */
-  peek(dirfd: number, name: number): number {
-    return this.stat.readName(dirfd, name) < 0 ? -1 : this.#known(dirfd, name, 0);
+  /** Under the lock. */
+  #count(slot: number, parent: number, octets: Uint8Array, start: number, length: number): void {
+    const { table } = this;
+    if (!table.isLive(slot)) this.references.revive(slot);
+    table.addLookups(slot, 1);
+    this.foundSerial = table.serial(slot);
+    if (length > 0 && !table.hasHandle(slot)) this.references.noteName(slot, parent, octets, start, length);
   }
 
   /** Reads the inode's attributes into `stat`. @returns 0 or −errno */
@@ -162,27 +183,73 @@ export class InodeStore {
   }
 
   /**
-   * A name is about to be removed or replaced. If the inode behind it is known and would be lost with that name, its
-   * descriptor is opened, so that the guest can go on using it.
+   * A name is about to be removed or replaced.
    *
-   * @returns its row, to be passed to `nameRemoved`; or −1
+   * @returns what `afterRemoval` takes, or −errno
    */
   beforeRemoval(dirfd: number, name: number): number {
-    const slot = this.peek(dirfd, name);
-    if (slot < 0) return -1;
-    const isLastName = this.table.format[slot] === S_IFDIR || this.stat.words[StatxWord.nlink]! <= 1;
-    if (!isLastName && this.table.hasHandle(slot)) return -1;
-    return this.opener.fdOf(slot) < 0 ? -1 : slot;
+    return openFile(dirfd, name, O_PATH | O_NOFOLLOW, 0);
   }
 
-  /** The name is gone: the inode cannot be found again once its descriptor is closed. */
-  nameRemoved(slot: number): void {
-    if (slot >= 0) this.table.flags[slot]! |= InodeFlag.KEEP_FD;
+  /**
+   * The name is gone. If the inode behind it is known and cannot be found again, its descriptor is kept, so that the guest
+   * can go on using it.
+   *
+   * @param fd what `beforeRemoval` answered
+   * @param dirfd with `name`: what may still be the very name, since renaming to another name of the same file does nothing
+   */
+  afterRemoval(fd: number, dirfd: number, name: number): void {
+    if (fd < 0) return;
+    const { words } = this.stat;
+    if (this.stat.readFd(fd) < 0 || (words[StatxWord.nlink] !== 0 && this.#isStillThere(fd, dirfd, name))) {
+      closeFile(fd);
+      return;
+    }
+    const { ring, budget } = this.#parts;
+    const room = budget.isFull ? this.opener.makeRoom() : 0;
+    const slot = this.#lockedKnown(fd, EMPTY_PATH, AT_EMPTY_PATH);
+    let isTaken = false;
+    if (slot >= 0 && this.table.isLive(slot)) {
+      const isDirectory = this.table.format(slot) === S_IFDIR;
+      if (isDirectory || words[StatxWord.nlink] === 0 || !this.table.hasHandle(slot)) {
+        isTaken = this.table.fd(slot) < 0 && room === 0 && ring.add(slot, fd);
+        this.table.setFlags(slot, InodeFlag.KEEP_FD);
+      }
+    }
+    this.references.unlock();
+    if (!isTaken) closeFile(fd);
+  }
+
+  /** Whether the name is of what `fd` is open on, whose attributes are in `stat`, and will be again. */
+  #isStillThere(fd: number, dirfd: number, name: number): boolean {
+    if (dirfd < 0) return false;
+    const { words } = this.stat;
+    const inoLo = words[StatxWord.ino];
+    const inoHi = words[StatxWord.ino + 1];
+    const mount = words[StatxWord.mntId];
+    const isSame =
+      this.stat.readName(dirfd, name) === 0 &&
+      words[StatxWord.ino] === inoLo &&
+      words[StatxWord.ino + 1] === inoHi &&
+      words[StatxWord.mntId] === mount;
+    return isSame || this.stat.readFd(fd) < 0;
+  }
+
+  /** The inode has no name: its descriptor, which is open, is all there is. */
+  keepOpen(slot: number): void {
+    const { memory } = this.#parts;
+    memory.acquire();
+    this.table.setFlags(slot, InodeFlag.KEEP_FD);
+    memory.release();
   }
 
   /** The inode has a name (again). */
   nameAdded(slot: number): void {
-    if (this.table.hasHandle(slot) && slot !== ROOT_SLOT) this.table.flags[slot]! &= ~InodeFlag.KEEP_FD;
+    if (!this.table.hasHandle(slot) || slot === ROOT_SLOT) return;
+    const { memory } = this.#parts;
+    memory.acquire();
+    this.table.clearFlags(slot, InodeFlag.KEEP_FD);
+    memory.release();
   }
 
   /** A name now is of another inode (after RENAME): noted for inodes that are found again by name. */
@@ -194,162 +261,170 @@ export class InodeStore {
     start: number,
     length: number,
   ): void {
-    if (this.#names.count === 0) return;
-    const slot = this.peek(dirfd, name);
-    if (slot >= 0 && !this.table.hasHandle(slot)) this.#noteName(slot, parent, octets, start, length);
+    if (this.#parts.names.count === 0 || this.stat.readName(dirfd, name) < 0) return;
+    const slot = this.#lockedKnown(dirfd, name, 0);
+    if (slot >= 0 && this.table.isLive(slot) && !this.table.hasHandle(slot))
+      this.references.noteName(slot, parent, octets, start, length);
+    this.references.unlock();
   }
 
-  /** The guest drops `count` references. */
-  forget(slot: number, count: number): void {
-    if (slot === ROOT_SLOT) return;
-    const { lookups } = this.table;
-    lookups[slot] = Math.max(0, lookups[slot]! - count);
-    if (lookups[slot] === 0 && this.table.pins[slot] === 0) this.#free(slot);
-  }
-
-  pin(slot: number): void {
-    this.table.pins[slot]! += 1;
-  }
-
-  unpin(slot: number): void {
-    this.table.pins[slot]! -= 1;
-    if (this.table.pins[slot] === 0 && this.table.lookups[slot] === 0) this.#free(slot);
-  }
-
-  /** Forgets everything, the root included. */
-  clear(): void {
-    const { table } = this;
-    for (let slot = 1; slot < table.top; slot += 1)
-      if (table.nodeid[slot] !== 0 && table.fd[slot]! >= 0) this.#ring.close(slot);
-    this.#names.clear();
-    table.reset();
-    this.mounts.clear();
+  /** The known inode that `stat` and (`dirfd`, `path`) name, or −1. Takes the lock. */
+  #lockedKnown(dirfd: number, path: number, flags: number): number {
+    const { memory } = this.#parts;
+    memory.acquire();
+    const slot = this.#known(false);
+    if (slot !== AMBIGUOUS) return slot;
+    memory.release();
+    const hasRead = this.#fileHandles.read(dirfd, path, flags) === 0;
+    memory.acquire();
+    return hasRead ? this.#known(true) : -1;
   }
 
   /**
-   * The row of the inode that `stat` and (`dirfd`, `path`) name, or −1.
+   * The row, live or not, of the inode that `stat` is of; or −1, or AMBIGUOUS. Under the lock.
    *
    * Inode numbers are reused, so the number alone proves nothing once we hold no descriptor: the time of birth then
    * decides, or the file handle where there is none. A wrong guess is found out when the inode is opened again.
+   *
+   * @param hasRead the file handle was read too
    */
-  #known(dirfd: number, path: number, flags: number): number {
+  #known(hasRead: boolean): number {
     const { table } = this;
     const { words } = this.stat;
     const mount = this.mounts.find(words);
     if (mount < 0) return -1;
+    const second = words[StatxWord.btime]!;
+    const nano = words[StatxWord.btime + 2]!;
+    let answer = -1;
     let slot = table.find(mount, words[StatxWord.ino]!, words[StatxWord.ino + 1]!);
-    for (; slot >= 0; slot = table.findNext()) {
-      if (table.fd[slot]! >= 0) return slot;
-      const birthSecond = table.birthSecond[slot]!;
-      const birthNano = table.birthNano[slot]!;
-      if (birthSecond !== words[StatxWord.btime] || birthNano !== words[StatxWord.btime + 2]) continue;
-      if (birthSecond !== 0 || birthNano !== 0 || !table.hasHandle(slot)) return slot;
-      if (this.#fileHandles.read(dirfd, path, flags) === 0 && this.#fileHandles.isOf(slot)) return slot;
+    for (; slot >= 0; slot = table.findNext(slot)) {
+      if (!table.isLive(slot) && !table.canWarm(slot)) continue;
+      if (table.fd(slot) >= 0) return slot;
+      if (!table.isBorn(slot, second, nano)) continue;
+      if (second !== 0 || nano !== 0 || !table.hasHandle(slot)) return slot;
+      if (!hasRead) answer = AMBIGUOUS;
+      else if (table.isHandle(slot, this.#fileHandles.words)) return slot;
     }
-    return -1;
+    return answer;
   }
 
-  #insertByName(dirfd: number, name: number): number {
+  /** Whether a file handle alone will do to hold the inode that `stat` is of. Under the lock. */
+  #mayHandle(): boolean {
     const mount = this.mounts.find(this.stat.words);
-    if (mount >= 0 && this.mounts.canHandle(mount) && this.mounts.fdOf(mount) >= 0) {
+    return mount >= 0 && this.mounts.canHandle(mount) && this.mounts.fdOf(mount) >= 0;
+  }
+
+  /** Finds or inserts the inode of a name that was not known. Takes the lock, whatever it answers. */
+  #lockedNew(dirfd: number, name: number, mayHandle: boolean): number {
+    const { memory } = this.#parts;
+    if (mayHandle) {
       const result = this.#fileHandles.read(dirfd, name, 0);
-      if (result === 0) return this.#insertWithHandle(mount, 0);
-      if (result !== -Errno.EOPNOTSUPP || this.#policy === 'mandatory') return result;
-      this.mounts.giveUpHandles(mount);
+      memory.acquire();
+      if (result === 0 && this.#mayHandle()) return this.#knownOrInserted(0);
+      if (result !== 0 && (result !== -Errno.EOPNOTSUPP || this.policy === 'mandatory')) return result;
+      const mount = this.mounts.find(this.stat.words);
+      if (result !== 0 && mount >= 0) this.mounts.giveUpHandles(mount);
+      memory.release();
     }
     const room = this.opener.makeRoom();
-    if (room < 0) return room;
-    const fd = openFile(dirfd, name, O_PATH | O_NOFOLLOW, 0);
-    if (fd < 0) return fd;
+    const fd = room < 0 ? room : openFile(dirfd, name, O_PATH | O_NOFOLLOW, 0);
     // The name may have become another file's since its attributes were read: from here on the descriptor counts.
-    const result = this.stat.readFd(fd);
-    const slot = result < 0 ? result : this.#known(fd, EMPTY_PATH, AT_EMPTY_PATH);
-    if (result < 0 || slot >= 0) {
-      closeFile(fd);
-      return slot;
-    }
-    return this.#insertOwned(fd);
+    const result = fd < 0 ? fd : this.stat.readFd(fd);
+    if (result >= 0) return this.#lockedOwned(fd);
+    if (fd >= 0) closeFile(fd);
+    memory.acquire();
+    return result;
   }
 
-  #insertByFd(fd: number): number {
-    const mount = this.mounts.find(this.stat.words);
-    if (mount >= 0 && this.mounts.canHandle(mount) && this.mounts.fdOf(mount) >= 0) {
-      const result = this.#fileHandles.read(fd, EMPTY_PATH, AT_EMPTY_PATH);
-      if (result === 0) return this.#insertWithHandle(mount, InodeFlag.VERIFIED);
+  #lockedNewOfFd(fd: number, mayHandle: boolean): number {
+    const { memory, procSelfFd } = this.#parts;
+    if (mayHandle && this.#fileHandles.read(fd, EMPTY_PATH, AT_EMPTY_PATH) === 0) {
+      memory.acquire();
+      if (this.#mayHandle()) return this.#knownOrInserted(InodeFlag.VERIFIED);
+      memory.release();
     }
     const room = this.opener.makeRoom();
-    if (room < 0) return room;
-    const path = openFile(this.#procSelfFd, fdName(fd), O_PATH, 0);
-    return path < 0 ? path : this.#insertOwned(path);
+    const path = room < 0 ? room : openFile(procSelfFd, fdName(fd), O_PATH, 0);
+    if (path >= 0) return this.#lockedOwned(path);
+    memory.acquire();
+    return path;
   }
 
-  /** Takes `fd`, O_PATH: for a mount seen first, and for inodes without handle. */
-  #insertOwned(fd: number): number {
+  /** Takes `fd`, O_PATH, of what `stat` is of: for a mount seen first, and for inodes without handle. Takes the lock. */
+  #lockedOwned(fd: number): number {
+    const { memory, ring } = this.#parts;
+    // Only looked at: what is done about it comes under the lock, and looks again.
     let mount = this.mounts.find(this.stat.words);
-    if (mount < 0) mount = this.mounts.add(this.stat.words, fd, this.#policy !== 'never');
-    const isByHandle =
-      this.mounts.canHandle(mount) &&
-      this.#fileHandles.read(fd, EMPTY_PATH, AT_EMPTY_PATH) === 0 &&
-      this.#openMount(mount, fd, this.stat.format);
-    if (!isByHandle && this.#policy === 'mandatory') {
-      closeFile(fd);
-      return -Errno.EOPNOTSUPP;
-    }
-    const slot = isByHandle ? this.#insertWithHandle(mount, InodeFlag.VERIFIED) : this.#insert(mount);
-    if (slot < 0) closeFile(fd);
-    else this.#ring.add(slot, fd);
+    const type = mount < 0 ? this.#typeOf(fd) : 0;
+    const hasHandle =
+      this.policy !== 'never' &&
+      (mount < 0 || this.mounts.canHandle(mount)) &&
+      this.#fileHandles.read(fd, EMPTY_PATH, AT_EMPTY_PATH) === 0;
+    const wantsMountFd = hasHandle && (mount < 0 || this.mounts.fdOf(mount) < 0);
+    const mountFd = wantsMountFd ? this.#openMount(fd, this.stat.format) : -1;
+
+    memory.acquire();
+    let slot = this.#known(hasHandle);
+    let isTaken = false;
+    mount = this.mounts.find(this.stat.words);
+    if (slot < 0) {
+      if (mount < 0) mount = this.mounts.add(this.stat.words, type, this.policy !== 'never');
+      const isNeeded =
+        mountFd >= 0 && mount >= 0 && this.mounts.canHandle(mount) && this.mounts.fdOf(mount) < 0;
+      if (isNeeded) this.#setMountFd(mount, mountFd);
+      else if (mountFd >= 0) this.references.toClose.add(mountFd);
+      const isByHandle =
+        hasHandle && mount >= 0 && this.mounts.canHandle(mount) && this.mounts.fdOf(mount) >= 0;
+      if (!isByHandle && this.policy === 'mandatory') slot = -Errno.EOPNOTSUPP;
+      else slot = isByHandle ? this.#insertWithHandle(mount, InodeFlag.VERIFIED) : this.#insert(mount);
+      isTaken = slot >= 0 && ring.add(slot, fd);
+      if (mount >= 0) this.references.forgetEmptyMount(mount);
+    } else if (mountFd >= 0) this.references.toClose.add(mountFd);
+    if (!isTaken) this.references.toClose.add(fd);
     return slot;
+  }
+
+  /** With the handle read. Under the lock. */
+  #knownOrInserted(flags: number): number {
+    const known = this.#known(true);
+    return known >= 0 ? known : this.#insertWithHandle(this.mounts.find(this.stat.words), flags);
   }
 
   #insertWithHandle(mount: number, flags: number): number {
     const slot = this.#insert(mount);
     if (slot < 0) return slot;
-    this.#fileHandles.store(slot);
-    this.table.flags[slot] = flags;
-    return slot;
+    this.table.setFlags(slot, flags);
+    if (this.table.setHandle(slot, this.#fileHandles.words)) return slot;
+    this.mounts.release(mount);
+    this.table.recycle(slot);
+    return -Errno.ENFILE;
   }
 
+  /** Without a nodeid: not live before it is counted. */
   #insert(mount: number): number {
+    if (mount < 0) return -Errno.ENFILE;
     const { table, stat } = this;
     const { words } = stat;
     const slot = table.insert(mount, words[StatxWord.ino]!, words[StatxWord.ino + 1]!, stat.format);
     if (slot < 0) return -Errno.ENFILE;
-    table.birthSecond[slot] = words[StatxWord.btime]!;
-    table.birthNano[slot] = words[StatxWord.btime + 2]!;
+    table.setBirth(slot, words[StatxWord.btime]!, words[StatxWord.btime + 2]!);
     this.mounts.hold(mount);
     return slot;
   }
 
-  /** Gets the mount the descriptor open_by_handle_at wants, from `fd` on it, O_PATH. */
-  #openMount(mount: number, fd: number, format: number): boolean {
-    if (this.mounts.fdOf(mount) >= 0) return true;
-    if (format !== S_IFDIR && format !== S_IFREG) return false;
+  /** @returns a descriptor that open_by_handle_at takes, from `fd` on the mount, O_PATH; or −errno */
+  #openMount(fd: number, format: number): number {
+    if (format !== S_IFDIR && format !== S_IFREG) return -Errno.EBADF;
     const flags = O_RDONLY | O_NONBLOCK | (format === S_IFDIR ? O_DIRECTORY : 0);
-    const opened = openFile(this.#procSelfFd, fdName(fd), flags, 0);
-    if (opened < 0) return false;
-    this.mounts.setFd(mount, opened);
-    return true;
+    return openFile(this.#parts.procSelfFd, fdName(fd), flags, 0);
   }
 
-  /** Takes the inode out, and with it the directories that only it kept: a loop, since paths may be very deep. */
-  #free(slot: number): void {
-    const { table } = this;
-    let at = slot;
-    while (at > 0) {
-      if (table.fd[at]! >= 0) this.#ring.close(at);
-      this.mounts.release(table.mount[at]!);
-      const parent = this.#names.drop(at);
-      table.remove(at);
-      if (parent === 0) return;
-      table.pins[parent]! -= 1;
-      at = table.pins[parent] === 0 && table.lookups[parent] === 0 ? parent : 0;
-    }
+  #setMountFd(mount: number, fd: number): void {
+    this.mounts.setFd(mount, fd);
+    this.#parts.budget.take();
   }
 
-  #noteName(slot: number, parent: number, octets: Uint8Array, start: number, length: number): void {
-    if (this.#names.is(slot, parent, octets, start, length)) return;
-    this.pin(parent);
-    const before = this.#names.set(slot, parent, octets, start, length);
-    if (before > 0) this.unpin(before);
+  #typeOf(fd: number): number {
+    return readFileSystem(fd, this.#statfs.address) < 0 ? 0 : this.#statfs.u32[StatfsWord.type]!;
   }
 }

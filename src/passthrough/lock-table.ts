@@ -6,58 +6,58 @@
  *
  * An owner may also be an open file of the guest (its OFD locks; a request does not tell). Such locks end with that file,
  * and the guest's kernel says nothing but RELEASE. A process's own have ended by then: it sent FLUSH before.
+ *
+ * The lock that threads share around these tables is held across fcntl(2), which does not wait; where it might (a file system
+ * of the network), only those wait that have to do with locks.
  */
 import { Errno } from '../../protocol/errno.ts';
 import { findRangeLock, setRangeLock } from '../host/files-lock.ts';
 import { closeFile, O_NONBLOCK, O_RDONLY, O_RDWR } from '../host/files-open.ts';
 import type { FdBudget } from './fd-budget.ts';
 import type { InodeStore } from './inode-store.ts';
-import { type LockRange, LockRanges, type Owner } from './lock-ranges.ts';
-
-/** What carries one owner's locks on a file. */
-interface Carrier {
-  readonly fd: number;
-  /** Row of the open file that the owner locked through last. */
-  handle: number;
-}
-
-interface FileLocks {
-  readonly carriers: Map<Owner, Carrier>;
-  readonly ranges: LockRanges;
-}
+import { type LockOwner, type LockRange, LockRows } from './lock-rows.ts';
+import type { TableMemory } from './table-memory.ts';
 
 export class LockTable {
+  readonly #memory: TableMemory;
+  readonly #rows: LockRows;
   readonly #inodes: InodeStore;
   readonly #budget: FdBudget;
-  /** By row of the inode, which is pinned while it is here. */
-  readonly #files = new Map<number, FileLocks>();
-  /** Whom an owner waits for. */
-  readonly #waiting = new Map<Owner, Owner>();
-  #count = 0;
 
-  constructor(inodes: InodeStore, budget: FdBudget) {
+  constructor(memory: TableMemory, inodes: InodeStore, budget: FdBudget) {
+    this.#memory = memory;
+    this.#rows = new LockRows(memory);
     this.#inodes = inodes;
     this.#budget = budget;
   }
 
   /** (inode, owner) pairs with locks, or that had some. */
   get count(): number {
-    return this.#count;
+    return this.#rows.count;
   }
 
   /**
    * A lock that the one wanted conflicts with: fills the `struct flock` at `lock` as F_OFD_GETLK does.
    *
+   * @param slot of a file that is open
    * @returns the process in the guest that holds it; 0 when it is not this guest's or there is none; or −errno
    */
   find(slot: number, wanted: LockRange, lock: number): number {
-    const known = this.#files.get(slot)?.carriers.get(wanted.owner)?.fd;
-    const fd = known ?? this.#open(slot);
+    this.#memory.acquireLocks();
+    const result = this.#find(slot, wanted, lock);
+    this.#memory.releaseLocks();
+    return result;
+  }
+
+  #find(slot: number, wanted: LockRange, lock: number): number {
+    const rows = this.#rows;
+    const row = rows.find(slot, wanted);
+    const fd = row === 0 ? this.#open(slot) : rows.fd(row);
     if (fd < 0) return fd;
     const result = findRangeLock(fd, lock);
-    if (known === undefined) closeFile(fd);
+    if (row === 0) closeFile(fd);
     if (result < 0) return result;
-    return this.#files.get(slot)?.ranges.conflict(wanted)?.pid ?? 0;
+    return rows.conflict(slot, wanted) === 0 ? 0 : rows.conflictPid;
   }
 
   /**
@@ -68,105 +68,115 @@ export class LockTable {
    * @returns 0 or −errno; EAGAIN when another holds it
    */
   set(slot: number, wanted: LockRange, handle: number, lock: number): number {
-    const fd = this.#fdFor(slot, wanted.owner, handle);
-    if (fd < 0) return fd;
-    const result = setRangeLock(fd, lock);
-    if (result === 0) this.#files.get(slot)!.ranges.set(wanted);
+    this.#memory.acquireLocks();
+    const row = this.#rowFor(slot, wanted, handle);
+    let result = row;
+    if (row > 0) {
+      result = setRangeLock(this.#rows.fd(row), lock);
+      if (result === 0 && !this.#rows.setRange(row, wanted)) result = -Errno.ENOLCK;
+    }
+    this.#memory.releaseLocks();
     return result;
   }
 
   /** @param lock address of the `struct flock` that says the same. @returns 0 or −errno */
-  clear(slot: number, owner: Owner, start: bigint, end: bigint, lock: number): number {
-    const file = this.#files.get(slot);
-    const fd = file?.carriers.get(owner)?.fd;
-    if (file === undefined || fd === undefined) return 0; // it has none here
-    const result = setRangeLock(fd, lock);
-    if (result === 0) file.ranges.clear(owner, start, end);
+  clear(slot: number, owner: LockOwner, start: bigint, end: bigint, lock: number): number {
+    this.#memory.acquireLocks();
+    const row = this.#rows.find(slot, owner);
+    const result = row === 0 ? 0 : setRangeLock(this.#rows.fd(row), lock);
+    if (row !== 0 && result === 0) this.#rows.clearRange(row, start, end);
+    this.#memory.releaseLocks();
     return result;
   }
 
   /**
-   * Notes that an owner waits for what it wants.
+   * Notes that an owner waits for what it wants, which `set` has just refused.
    *
    * @returns false if whoever is in the way waits, by however many steps, for this owner: it would be for ever
    */
   mayWait(slot: number, wanted: LockRange): boolean {
-    const blocker = this.#files.get(slot)?.ranges.conflict(wanted)?.owner;
-    this.#waiting.delete(wanted.owner);
-    if (blocker === undefined) return true;
-    let next: Owner | undefined = blocker;
-    for (let steps = this.#waiting.size; next !== undefined && steps >= 0; steps -= 1) {
-      if (next === wanted.owner) return false;
-      next = this.#waiting.get(next);
-    }
-    this.#waiting.set(wanted.owner, blocker);
+    this.#memory.acquireLocks();
+    const mayWait = this.#mayWait(slot, wanted);
+    this.#memory.releaseLocks();
+    return mayWait;
+  }
+
+  #mayWait(slot: number, wanted: LockRange): boolean {
+    const rows = this.#rows;
+    const row = rows.find(slot, wanted);
+    if (row === 0) return true;
+    const blocker = rows.conflict(slot, wanted);
+    // A circle is closed by what is noted last, so what is noted already closes none.
+    if (blocker !== 0 && rows.isWaiting(row, blocker)) return true;
+    rows.stopWaiting(wanted);
+    if (blocker === 0) return true;
+    if (rows.isCircle(row, blocker)) return false;
+    rows.setWaiting(row, blocker);
     return true;
   }
 
   /** The owner does not wait any more. */
-  stopWaiting(owner: Owner): void {
-    if (this.#waiting.size > 0) this.#waiting.delete(owner);
+  stopWaiting(owner: LockOwner): void {
+    if (this.#rows.waiterCount === 0) return;
+    this.#memory.acquireLocks();
+    this.#rows.stopWaiting(owner);
+    this.#memory.releaseLocks();
   }
 
   /** Ends all locks an owner has on a file. */
-  drop(slot: number, ownerLo: number, ownerHi: number): void {
-    const file = this.#files.get(slot);
-    if (file === undefined) return;
-    const owner = ownerName(ownerLo, ownerHi);
-    const carrier = file.carriers.get(owner);
-    if (carrier !== undefined) this.#end(slot, file, owner, carrier);
+  drop(slot: number, owner: LockOwner): void {
+    this.#memory.acquireLocks();
+    const row = this.#rows.find(slot, owner);
+    if (row !== 0) this.#end(row);
+    this.#memory.releaseLocks();
   }
 
   /** An open file is no more: ends the locks set through it that no FLUSH has ended. */
   dropHandle(slot: number, handle: number): void {
-    const file = this.#files.get(slot);
-    if (file === undefined) return;
-    for (const [owner, carrier] of file.carriers)
-      if (carrier.handle === handle) this.#end(slot, file, owner, carrier);
-  }
-
-  #end(slot: number, file: FileLocks, owner: Owner, { fd }: Carrier): void {
-    closeFile(fd); // and with it its locks
-    this.#budget.giveBack();
-    this.#count -= 1;
-    file.carriers.delete(owner);
-    file.ranges.clear(owner, 0n, 2n ** 64n);
-    this.#waiting.delete(owner);
-    if (file.carriers.size > 0) return;
-    this.#files.delete(slot);
-    this.#inodes.unpin(slot);
+    this.#memory.acquireLocks();
+    let next = 0;
+    for (let row = this.#rows.first(slot); row !== 0; row = next) {
+      next = this.#rows.next(row);
+      if (this.#rows.handle(row) === handle) this.#end(row);
+    }
+    this.#memory.releaseLocks();
   }
 
   /** Ends all locks. */
-  clearAll(): void {
-    for (const { carriers } of this.#files.values())
-      for (const { fd } of carriers.values()) {
-        closeFile(fd);
-        this.#budget.giveBack();
-      }
-    this.#files.clear();
-    this.#waiting.clear();
-    this.#count = 0;
+  dropAll(): void {
+    this.#memory.acquireLocks();
+    for (let row = 1; row < this.#rows.top; row += 1) if (this.#rows.slot(row) !== 0) this.#end(row);
+    this.#memory.releaseLocks();
   }
 
-  #fdFor(slot: number, owner: Owner, handle: number): number {
-    const known = this.#files.get(slot)?.carriers.get(owner);
-    if (known !== undefined) {
-      known.handle = handle;
-      return known.fd;
+  #end(row: number): void {
+    const slot = this.#rows.slot(row);
+    closeFile(this.#rows.fd(row)); // and with it its locks
+    this.#budget.giveBack();
+    this.#rows.remove(row);
+    this.#memory.acquire();
+    this.#inodes.references.unpin(slot);
+    this.#inodes.references.unlock();
+  }
+
+  #rowFor(slot: number, owner: LockOwner, handle: number): number {
+    const known = this.#rows.find(slot, owner);
+    if (known !== 0) {
+      this.#rows.setHandle(known, handle);
+      return known;
     }
     const fd = this.#open(slot);
     if (fd < 0) return fd;
-    let file = this.#files.get(slot);
-    if (file === undefined) {
-      file = { carriers: new Map(), ranges: new LockRanges() };
-      this.#files.set(slot, file);
-      this.#inodes.pin(slot);
+    const row = this.#rows.add(slot, owner, fd, handle);
+    if (row === 0) {
+      closeFile(fd);
+      return -Errno.ENOLCK;
     }
-    file.carriers.set(owner, { fd, handle });
     this.#budget.take();
-    this.#count += 1;
-    return fd;
+    this.#memory.acquire();
+    this.#inodes.references.pin(slot);
+    this.#memory.release();
+    return row;
   }
 
   /** A write lock takes a descriptor open for writing; where that cannot be had, read locks still work. */
@@ -176,8 +186,4 @@ export class LockTable {
       fd === -Errno.EROFS || fd === -Errno.EPERM || fd === -Errno.ETXTBSY || fd === -Errno.EACCES;
     return isRefused ? this.#inodes.opener.open(slot, O_RDONLY | O_NONBLOCK) : fd;
   }
-}
-
-export function ownerName(lo: number, hi: number): Owner {
-  return `${hi.toString(16)}.${lo.toString(16)}`;
 }

@@ -19,12 +19,12 @@ import {
   lockFile,
 } from '../host/files-lock.ts';
 import { HandleFlag } from './handle-table.ts';
-import type { LockRange, Owner } from './lock-ranges.ts';
-import { ownerName } from './lock-table.ts';
+import type { LockRange } from './lock-rows.ts';
 import type { Share } from './share.ts';
 
 /** `lk.end` of a lock that goes to the end of the file, however far that is. */
 const OFFSET_MAX = 2n ** 63n - 1n;
+const OWNER = LkIn.offset.owner;
 const START = LkIn.offset.lk;
 const END = LkIn.offset.lk + 8;
 const TYPE = LkIn.offset.lk + 16;
@@ -54,11 +54,11 @@ export function setlk(share: Share, request: FuseRequest): number {
   if (wanted === undefined || type > F_UNLCK) return -Errno.EINVAL;
   const slot = share.handles.inode[row]!;
   const lock = writeFlock(share, wanted, type);
-  if (type === F_UNLCK) return share.locks.clear(slot, wanted.owner, wanted.start, wanted.end, lock);
+  if (type === F_UNLCK) return share.locks.clear(slot, wanted, wanted.start, wanted.end, lock);
   const result = share.locks.set(slot, wanted, row, lock);
   if (request.opcode !== FuseOpcode.SETLKW) return result;
   if (result !== -Errno.EAGAIN) {
-    share.locks.stopWaiting(wanted.owner);
+    share.locks.stopWaiting(wanted);
     return result;
   }
   return share.locks.mayWait(slot, wanted) ? DEFERRED : -Errno.EDEADLK;
@@ -66,7 +66,7 @@ export function setlk(share: Share, request: FuseRequest): number {
 
 /** The guest does not wait any more: others that wait for this owner must not be told of a circle that is none. */
 export function cancel(share: Share, request: FuseRequest): void {
-  share.locks.stopWaiting(ownerOf(request));
+  share.locks.stopWaiting({ ownerLo: request.u32(OWNER), ownerHi: request.u32(OWNER + 4) });
 }
 
 /** A flock lock is the open file's own. */
@@ -92,16 +92,14 @@ function rangeOf(request: FuseRequest): LockRange | undefined {
   const end = word64(request, END);
   if (start > end || end > OFFSET_MAX) return undefined;
   return {
-    owner: ownerOf(request),
+    ownerLo: request.u32(OWNER),
+    ownerHi: request.u32(OWNER + 4),
     pid: request.u32(PID),
     isWrite: request.u32(TYPE) === F_WRLCK,
     start,
     end,
   };
 }
-
-const ownerOf = (request: FuseRequest): Owner =>
-  ownerName(request.u32(LkIn.offset.owner), request.u32(LkIn.offset.owner + 4));
 
 const word64 = (request: FuseRequest, offset: number): bigint =>
   (BigInt(request.u32(offset + 4)) << 32n) | BigInt(request.u32(offset));

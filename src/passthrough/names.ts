@@ -12,7 +12,7 @@ import {
   RENAME_WHITEOUT,
   renameName,
 } from '../host/files-names.ts';
-import { AT_REMOVEDIR, AT_SYMLINK_FOLLOW, fdName } from '../host/files-open.ts';
+import { AT_REMOVEDIR, AT_SYMLINK_FOLLOW, closeFile, fdName } from '../host/files-open.ts';
 import { S_IFDIR } from './stat-buffer.ts';
 import { writeEntry } from './reply.ts';
 import { nameStart, type Share } from './share.ts';
@@ -23,11 +23,9 @@ export function lookup(share: Share, request: FuseRequest): number {
   const { inodes } = share;
   const parent = inodes.slotOf(request.nodeid);
   if (parent < 0) return parent;
-  const dirfd = inodes.opener.hold(parent);
+  const dirfd = inodes.opener.fdOf(parent);
   if (dirfd < 0) return dirfd;
-  const result = answerEntry(share, request, parent, dirfd);
-  inodes.opener.unhold(parent);
-  return result;
+  return answerEntry(share, request, parent, dirfd);
 }
 
 /** Looks up the request's first name in a directory and answers with it. */
@@ -48,7 +46,8 @@ export function answerInode(share: Share, request: FuseRequest, parent: number, 
   writeEntry(
     request.reply.u32,
     0,
-    share.inodes.table.nodeid[slot]!,
+    slot,
+    share.inodes.foundSerial,
     share.inodes.stat.words,
     share.cacheSeconds,
     attrFlags(share, parent, slot),
@@ -59,7 +58,7 @@ export function answerInode(share: Share, request: FuseRequest, parent: number, 
 /** FuseAttrFlag of a directory entry: whether another file system is mounted there. */
 export function attrFlags(share: Share, parent: number, slot: number): number {
   const { table } = share.inodes;
-  return share.hasSubmounts && table.format[slot] === S_IFDIR && table.mount[slot] !== table.mount[parent]
+  return share.hasSubmounts && table.format(slot) === S_IFDIR && table.mount(slot) !== table.mount(parent)
     ? FuseAttrFlag.SUBMOUNT
     : 0;
 }
@@ -76,13 +75,13 @@ function remove(share: Share, request: FuseRequest, flags: number): number {
   const { inodes } = share;
   const parent = inodes.slotOf(request.nodeid);
   if (parent < 0) return parent;
-  const dirfd = inodes.opener.hold(parent);
+  const dirfd = inodes.opener.fdOf(parent);
   if (dirfd < 0) return dirfd;
   const name = request.nameAddress[0]!;
-  const lost = inodes.beforeRemoval(dirfd, name);
+  const removed = inodes.beforeRemoval(dirfd, name);
   const result = removeName(dirfd, name, flags);
-  if (result === 0) inodes.nameRemoved(lost);
-  inodes.opener.unhold(parent);
+  if (result === 0) inodes.afterRemoval(removed, -1, 0);
+  else if (removed >= 0) closeFile(removed);
   return result;
 }
 
@@ -94,13 +93,10 @@ export function rename(share: Share, request: FuseRequest): number {
   if (from < 0) return from;
   const to = inodes.slotOf(request.u64(Rename2In.offset.newdir));
   if (to < 0) return to;
-  const fromFd = inodes.opener.hold(from);
+  const fromFd = inodes.opener.fdOf(from);
   if (fromFd < 0) return fromFd;
-  const toFd = inodes.opener.hold(to);
-  const result = toFd < 0 ? toFd : move(share, request, from, fromFd, to, toFd);
-  inodes.opener.unhold(to);
-  inodes.opener.unhold(from);
-  return result;
+  const toFd = inodes.opener.fdOf(to);
+  return toFd < 0 ? toFd : move(share, request, from, fromFd, to, toFd);
 }
 
 function move(
@@ -115,11 +111,13 @@ function move(
   const oldName = request.nameAddress[0]!;
   const newName = request.nameAddress[1]!;
   const replaces = (flags & (RENAME_NOREPLACE | RENAME_EXCHANGE)) === 0;
-  const lost = replaces ? inodes.beforeRemoval(toFd, newName) : -1;
+  const replaced = replaces ? inodes.beforeRemoval(toFd, newName) : -1;
   const result = renameName(fromFd, oldName, toFd, newName, flags);
-  if (result < 0) return result;
-  // Renaming one name of a file to another name of it does nothing, so what is behind the new name decides.
-  if (lost >= 0 && inodes.peek(toFd, newName) !== lost) inodes.nameRemoved(lost);
+  if (result < 0) {
+    if (replaced >= 0) closeFile(replaced);
+    return result;
+  }
+  inodes.afterRemoval(replaced, toFd, newName);
   const octets = request.input.u8;
   inodes.nameMoved(to, toFd, newName, octets, nameStart(request, 1), request.nameLength[1]!);
   if ((flags & RENAME_EXCHANGE) !== 0)
@@ -133,9 +131,9 @@ export function link(share: Share, request: FuseRequest): number {
   if (slot < 0) return slot;
   const parent = inodes.slotOf(request.nodeid);
   if (parent < 0) return parent;
-  const fd = inodes.opener.hold(slot);
+  const fd = inodes.opener.fdOf(slot);
   if (fd < 0) return fd;
-  const dirfd = inodes.opener.hold(parent);
+  const dirfd = inodes.opener.fdOf(parent);
   let result = dirfd;
   if (dirfd >= 0) {
     result = makeLink(share.procSelfFd, fdName(fd), dirfd, request.nameAddress[0]!, AT_SYMLINK_FOLLOW);
@@ -144,7 +142,5 @@ export function link(share: Share, request: FuseRequest): number {
       result = answerEntry(share, request, parent, dirfd);
     }
   }
-  inodes.opener.unhold(parent);
-  inodes.opener.unhold(slot);
   return result;
 }

@@ -1,11 +1,11 @@
 /** Replies built from a `struct statx`, word by word: no 64-bit value ever becomes a JavaScript number. */
 import { AttrOut, EntryOut, StatxOut } from '../../protocol/fuse-attributes.ts';
 import { STATX_WORDS, StatWord, StatxWord } from '../host/files-attributes.ts';
+import { nodeidHigh, nodeidLow } from './inode-table.ts';
 
 const ATTR_IN_ATTR_OUT = AttrOut.offset.attr / 4;
 const ATTR_IN_ENTRY_OUT = EntryOut.offset.attr / 4;
 const STAT_IN_STATX_OUT = StatxOut.offset.stat / 4;
-const TWO_32 = 0x1_0000_0000;
 
 /** `struct fuse_attr` at word `at`. @param flags FuseAttrFlag */
 export function writeAttr(words: Uint32Array, at: number, stat: Uint32Array, flags: number): void {
@@ -75,17 +75,23 @@ export function writeShortAttrOut(words: Uint32Array, stat: Uint32Array, seconds
   return AttrOut.size;
 }
 
-/** `struct fuse_entry_out` at word `at`. @param seconds how long name and attributes may be cached */
+/**
+ * `struct fuse_entry_out` at word `at`.
+ *
+ * @param slot    with `serial`: the nodeid
+ * @param seconds how long name and attributes may be cached
+ */
 export function writeEntry(
   words: Uint32Array,
   at: number,
-  nodeid: number,
+  slot: number,
+  serial: number,
   stat: Uint32Array,
   seconds: number,
   flags: number,
 ): void {
-  words[at] = nodeid; // stores modulo 2^32
-  words[at + 1] = nodeid / TWO_32;
+  words[at] = nodeidLow(slot, serial);
+  words[at + 1] = nodeidHigh(serial);
   words[at + 2] = 0; // generation: a nodeid never comes twice
   words[at + 3] = 0;
   words[at + 4] = seconds;

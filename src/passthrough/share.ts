@@ -4,12 +4,16 @@ import type { NativeMemory } from '../host/native-memory.ts';
 import type { FdBudget } from './fd-budget.ts';
 import type { HandleTable } from './handle-table.ts';
 import type { Identity } from './identity.ts';
+import type { InUse } from './in-use.ts';
 import type { InodeStore } from './inode-store.ts';
 import type { LockTable } from './lock-table.ts';
 import type { PassthroughOptions } from './options.ts';
+import type { TableMemory } from './table-memory.ts';
 
 export interface Share {
   readonly options: PassthroughOptions;
+  readonly memory: TableMemory;
+  readonly inUse: InUse;
   readonly budget: FdBudget;
   readonly inodes: InodeStore;
   readonly handles: HandleTable;
@@ -24,10 +28,10 @@ export interface Share {
   /** For structs passed to system calls. */
   readonly scratch: NativeMemory;
   /** What INIT agreed on. */
-  isWriteback: boolean;
-  hasPosixAcl: boolean;
-  hasSubmounts: boolean;
-  hasKillpriv: boolean;
+  readonly isWriteback: boolean;
+  readonly hasPosixAcl: boolean;
+  readonly hasSubmounts: boolean;
+  readonly hasKillpriv: boolean;
 }
 
 const TWO_32 = 0x1_0000_0000;

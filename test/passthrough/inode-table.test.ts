@@ -1,7 +1,10 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { HandleTable } from '../../src/passthrough/handle-table.ts';
-import { InodeTable, ROOT_SLOT } from '../../src/passthrough/inode-table.ts';
+import { InUse } from '../../src/passthrough/in-use.ts';
+import { InodeTable, nodeidHigh, nodeidLow, ROOT_SLOT } from '../../src/passthrough/inode-table.ts';
+import { OctetPool } from '../../src/passthrough/octet-pool.ts';
+import { TableMemory } from '../../src/passthrough/table-memory.ts';
 
 interface Known {
   readonly slot: number;
@@ -45,34 +48,56 @@ function handleOf(slot: number, words: number): number[] {
 
 function found(table: InodeTable, { mount, lo, hi }: Known): number[] {
   const slots: number[] = [];
-  for (let slot = table.find(mount, lo, hi); slot >= 0; slot = table.findNext()) slots.push(slot);
+  for (let slot = table.find(mount, lo, hi); slot >= 0; slot = table.findNext(slot)) slots.push(slot);
   return slots.sort((a, b) => a - b);
+}
+
+/** A row with a nodeid. */
+function insert(table: InodeTable, mount: number, lo: number, hi: number): number {
+  const slot = table.insert(mount, lo, hi, 0o100000);
+  table.publish(slot);
+  return slot;
+}
+
+function nodeidOf(table: InodeTable, slot: number): number {
+  const serial = table.serial(slot);
+  return (nodeidLow(slot, serial) >>> 0) + nodeidHigh(serial) * 2 ** 32;
+}
+
+function octetsOf(table: InodeTable, memory: TableMemory, slot: number, words: number): number[] {
+  const address = table.handleAddress(slot);
+  const isInRow = address >= memory.inodes.address && address < memory.inodes.address + memory.inodes.size;
+  const from = isInRow ? memory.inodes : memory.octets;
+  const at = (address - from.address) / 4;
+  return [...from.u32.subarray(at, at + words)];
 }
 
 test('the table finds what a Map finds, through growth, removal and reuse', () => {
   fc.assert(
     fc.property(fc.array(step, { maxLength: 900, minLength: 300 }), (steps) => {
-      const table = new InodeTable();
+      using memory = TableMemory.reserve(100, false);
+      const table = new InodeTable(memory, new OctetPool(memory));
       const known = new Map<number, Known>(); // by nodeid
       const hidden = new Set<number>();
       const everGiven = new Set<number>();
-      const scratch = new Uint32Array(64);
       for (const s of steps) {
         if (s.kind === 'insert') {
-          const slot = table.insert(s.mount, s.lo, s.hi, 0o100000);
-          const nodeid = table.nodeid[slot]!;
+          const slot = insert(table, s.mount, s.lo, s.hi);
+          const nodeid = nodeidOf(table, slot);
           expect(everGiven.has(nodeid)).toBe(false);
           everGiven.add(nodeid);
           const handle = handleOf(slot, s.words);
-          if (handle.length > 0) table.setHandle(slot, Uint32Array.from(handle), 0);
+          if (handle.length > 0) expect(table.setHandle(slot, Uint32Array.from(handle))).toBe(true);
           known.set(nodeid, { slot, mount: s.mount, lo: s.lo, hi: s.hi, handle });
         } else if (known.size > 0) {
           const nodeid = [...known.keys()][s.pick % known.size]!;
+          const { slot } = known.get(nodeid)!;
           if (s.kind === 'unindex') {
-            table.unindex(known.get(nodeid)!.slot);
+            table.unindex(slot);
             hidden.add(nodeid);
           } else {
-            table.remove(known.get(nodeid)!.slot);
+            table.unpublish(slot);
+            table.recycle(slot);
             known.delete(nodeid);
           }
         }
@@ -86,9 +111,8 @@ test('the table finds what a Map finds, through growth, removal and reuse', () =
         expect(found(table, row)).toEqual(same.map(([, r]) => r.slot).sort((a, b) => a - b));
         expect(table.hasHandle(row.slot)).toBe(row.handle.length > 0);
         if (row.handle.length === 0) continue;
-        table.copyHandle(row.slot, scratch, 0);
-        expect([...scratch.subarray(0, row.handle.length)]).toEqual(row.handle);
-        expect(table.isHandle(row.slot, Uint32Array.from(row.handle), 0)).toBe(true);
+        expect(octetsOf(table, memory, row.slot, row.handle.length)).toEqual(row.handle);
+        expect(table.isHandle(row.slot, Uint32Array.from(row.handle))).toBe(true);
         expect(table.slotOf(nodeid + 2 ** 26)).toBe(-1);
       }
     }),
@@ -96,30 +120,50 @@ test('the table finds what a Map finds, through growth, removal and reuse', () =
   );
 });
 
-test('the first inode is the root, nodeid 1, also after a reset', () => {
-  const table = new InodeTable();
-  for (let round = 0; round < 2; round += 1) {
-    expect(table.insert(0, 5, 0, 0o040000)).toBe(ROOT_SLOT);
-    expect(table.nodeid[ROOT_SLOT]).toBe(1);
-    table.insert(0, 6, 0, 0o040000);
-    table.reset();
-    expect(table.find(0, 5, 0)).toBe(-1);
-    expect(table.slotOf(1)).toBe(-1);
-  }
+test('the first inode is the root, nodeid 1', () => {
+  using memory = TableMemory.reserve(100, false);
+  const table = new InodeTable(memory, new OctetPool(memory));
+  expect(nodeidOf(table, insert(table, 0, 5, 0))).toBe(1);
+  expect(table.slotOf(1)).toBe(ROOT_SLOT);
+});
+
+test('a cold row has no nodeid, keeps its handle, and comes back with another nodeid', () => {
+  using memory = TableMemory.reserve(100, false);
+  const table = new InodeTable(memory, new OctetPool(memory));
+  const slot = insert(table, 0, 5, 0);
+  const before = nodeidOf(table, slot);
+  table.setHandle(slot, Uint32Array.of(4, 1, 99));
+  table.unpublish(slot);
+  expect(table.chill(slot)).toBe(0);
+  expect(table.slotOf(before)).toBe(-1);
+  expect(table.find(0, 5, 0)).toBe(slot);
+  table.warm(slot);
+  expect(table.slotOf(before)).toBe(-1);
+  expect(table.slotOf(nodeidOf(table, slot))).toBe(slot);
+  expect(table.isHandle(slot, Uint32Array.of(4, 1, 99))).toBe(true);
 });
 
 test('a handle that was closed is unknown for ever, its row serves again', () => {
-  const handles = new HandleTable();
+  using memory = TableMemory.reserve(100, false);
+  const inUse = new InUse(memory);
+  const handles = new HandleTable(memory, inUse);
+  const fhOf = (row: number): number => (handles.low(row) >>> 0) + handles.high(row) * 2 ** 32;
   const given = new Set<number>();
   for (let i = 0; i < 500; i += 1) {
     const rows = [0, 1, 2].map((n) => handles.insert(100 + n, 1, 0));
     for (const row of rows) {
-      expect(given.has(handles.fh[row]!)).toBe(false);
-      given.add(handles.fh[row]!);
+      expect(given.has(fhOf(row))).toBe(false);
+      given.add(fhOf(row));
     }
-    for (const row of rows) handles.remove(row);
+    for (const row of rows) {
+      handles.remove(row);
+      handles.recycle(row);
+    }
   }
   expect(handles.count).toBe(0);
   expect(handles.top).toBeLessThan(8);
-  for (const fh of given) expect(handles.find(fh)).toBe(-1);
+  for (const fh of given) {
+    expect(handles.find(fh)).toBe(-1);
+    inUse.clear();
+  }
 });

@@ -3,7 +3,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Errno } from '../../protocol/errno.ts';
 import { InterruptIn, LkOut } from '../../protocol/fuse-requests.ts';
 import { FuseOpcode } from '../../protocol/fuse.ts';
-import { LockRanges } from '../../src/passthrough/lock-ranges.ts';
+import { LockRows } from '../../src/passthrough/lock-rows.ts';
+import { TableMemory } from '../../src/passthrough/table-memory.ts';
 import { Client, type LockRequest, openFds } from './client.ts';
 
 const { GETLK, SETLK, SETLKW } = FuseOpcode;
@@ -148,22 +149,37 @@ test('ranges of an owner replace and split like painting octets', () => {
   });
   fc.assert(
     fc.property(fc.array(paint, { maxLength: 30 }), (steps) => {
-      const ranges = new LockRanges();
+      using memory = TableMemory.reserve(100, false);
+      const rows = new LockRows(memory);
+      const owners = { a: { ownerLo: 1, ownerHi: 0xffff_ffff }, b: { ownerLo: 1, ownerHi: 0 } };
+      const carriers = { a: rows.add(7, owners.a, 3, 1), b: rows.add(7, owners.b, 4, 1) };
       const painted = { a: Array<string>(32).fill(''), b: Array<string>(32).fill('') };
       for (const { owner, isWrite, isUnlock, start, length } of steps) {
-        const range = { owner, pid: 1, isWrite, start: BigInt(start), end: BigInt(start + length - 1) };
-        if (isUnlock) ranges.clear(owner, range.start, range.end);
-        else ranges.set(range);
+        const range = {
+          ...owners[owner],
+          pid: 1,
+          isWrite,
+          start: BigInt(start),
+          end: BigInt(start + length - 1),
+        };
+        if (isUnlock) rows.clearRange(carriers[owner], range.start, range.end);
+        else rows.setRange(carriers[owner], range);
         painted[owner].fill(isUnlock ? '' : isWrite ? 'w' : 'r', start, start + length);
       }
       for (let at = 0; at < 32; at += 1) {
         const probe = { pid: 1, start: BigInt(at), end: BigInt(at) };
         for (const owner of ['a', 'b'] as const) {
           const others = painted[owner === 'a' ? 'b' : 'a'][at];
-          expect(ranges.conflict({ ...probe, owner, isWrite: true }) !== undefined).toBe(others !== '');
-          expect(ranges.conflict({ ...probe, owner, isWrite: false }) !== undefined).toBe(others === 'w');
+          const { a, b } = carriers;
+          const blocker = (isWrite: boolean): number =>
+            rows.conflict(7, { ...probe, ...owners[owner], isWrite });
+          expect(blocker(true)).toBe(others === '' ? 0 : owner === 'a' ? b : a);
+          expect(blocker(false)).toBe(others !== 'w' ? 0 : owner === 'a' ? b : a);
         }
       }
+      rows.remove(carriers.a);
+      rows.remove(carriers.b);
+      expect(rows.count).toBe(0);
     }),
   );
 });

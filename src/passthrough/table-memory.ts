@@ -1,0 +1,219 @@
+/**
+ * The memory that the tables of a share lie in: reserved once, as large as it may ever get, so that nothing moves. Queue
+ * threads each have views of the same memory. What is not touched costs nothing.
+ *
+ * One lock guards what is written by more than one step. It is held for table operations only, never across a system
+ * call that may wait. A share that one thread serves takes no lock at all.
+ */
+import { NativeMemory } from '../host/native-memory.ts';
+import { SharedLock } from '../host/shared-lock.ts';
+
+/** Words of an inode's row. */
+export const INODE_WORDS = 24;
+/** Threads that may serve one share, this many marks each; see `in-use.ts`. */
+export const MAX_THREADS = 64;
+export const MARKS_PER_THREAD = 16;
+
+/** Words of the header, which all threads read and write. */
+export const HeaderWord = {
+  LOCK: 0,
+  LOCKS_LOCK: 1,
+  THREADS: 2,
+  /** What INIT agreed on: `ShareFlag`. */
+  FLAGS: 3,
+  /** How inodes are held: index in `HELD_BY`. */
+  HELD_BY: 4,
+  FDS_USED: 5,
+  INODE_COUNT: 8,
+  INODE_TOP: 9,
+  INODE_FREE: 10,
+  BUCKET_BASE: 11,
+  BUCKET_SPLIT: 12,
+  COLD_HAND: 13,
+  RING_COUNT: 14,
+  RING_HAND: 15,
+  NAME_COUNT: 16,
+  HANDLE_COUNT: 17,
+  HANDLE_TOP: 18,
+  HANDLE_FREE: 19,
+  MOUNT_TOP: 20,
+  LEFTOVER_COUNT: 21,
+  CARRIER_COUNT: 22,
+  CARRIER_TOP: 23,
+  CARRIER_FREE: 24,
+  RANGE_TOP: 25,
+  RANGE_FREE: 26,
+  WAITER_COUNT: 27,
+  OCTETS_TOP: 31,
+  /** Then one for each size of chunk. */
+  OCTETS_FREE: 32,
+} as const;
+
+/** Rows tried for, the most first: under strict overcommit or a limit on address space less may have to do. */
+const INODE_ROWS = [2 ** 25, 2 ** 22, 2 ** 19];
+const OCTETS_PER_ROW = 32;
+const MAX_RING = 2 ** 22;
+
+export const MAX_HANDLES = 2 ** 21;
+export const MAX_MOUNTS = 2 ** 14;
+export const COLD_ROWS = 2 ** 15;
+export const MAX_LEFTOVERS = 4 * MAX_THREADS * MARKS_PER_THREAD;
+export const MAX_CARRIERS = 2 ** 18;
+export const CARRIER_WORDS = 12;
+export const CARRIER_BUCKETS = 1024;
+export const MAX_RANGES = 2 ** 20;
+export const RANGE_WORDS = 8;
+export const MOUNT_WORDS = 8;
+
+/** Numbers by which another thread of this process reaches the same memory. */
+export interface TableHandover {
+  readonly inodeRows: number;
+  readonly fdLimit: number;
+  readonly inodes: number;
+  readonly octets: number;
+  readonly rest: number;
+}
+
+export class TableMemory implements Disposable {
+  readonly isShared: boolean;
+  readonly inodeRows: number;
+  readonly fdLimit: number;
+  /** Rows of inodes. */
+  readonly inodes: NativeMemory;
+  /** Names, and file handles longer than a row has room for. */
+  readonly octets: NativeMemory;
+  readonly header: Int32Array;
+  readonly marks: Int32Array;
+  readonly leftovers: Int32Array;
+  readonly mounts: Uint32Array;
+  readonly cold: Int32Array;
+  readonly ring: Int32Array;
+  readonly buckets: Int32Array;
+  /** One word of each handle's row after the other: an array each. */
+  readonly handleWords: readonly Int32Array[];
+  readonly carriers: Int32Array;
+  readonly carrierBuckets: Int32Array;
+  readonly ranges: Uint32Array;
+  readonly #rest: NativeMemory;
+  readonly #lock: SharedLock;
+  readonly #locksLock: SharedLock;
+
+  private constructor(
+    memory: readonly [NativeMemory, NativeMemory, NativeMemory],
+    inodeRows: number,
+    fdLimit: number,
+    isShared: boolean,
+  ) {
+    const [inodes, octets, rest] = memory;
+    this.isShared = isShared;
+    this.inodeRows = inodeRows;
+    this.fdLimit = fdLimit;
+    this.inodes = inodes;
+    this.octets = octets;
+    this.#rest = rest;
+    this.#lock = new SharedLock(rest, HeaderWord.LOCK * 4);
+    this.#locksLock = new SharedLock(rest, HeaderWord.LOCKS_LOCK * 4);
+    let at = 0;
+    const words = (count: number): Int32Array => {
+      const piece = rest.i32.subarray(at, at + count);
+      at += pages(count * 4) / 4;
+      return piece;
+    };
+    const unsigned = (count: number): Uint32Array => {
+      const piece = words(count);
+      return new Uint32Array(piece.buffer, piece.byteOffset, piece.length);
+    };
+    this.header = words(64);
+    this.marks = words(MAX_THREADS * MARKS_PER_THREAD);
+    this.leftovers = words(MAX_LEFTOVERS);
+    this.mounts = unsigned(MAX_MOUNTS * MOUNT_WORDS);
+    this.cold = words(COLD_ROWS);
+    this.ring = words(Math.min(fdLimit, MAX_RING) + 1);
+    this.handleWords = Array.from({ length: 7 }, () => words(MAX_HANDLES));
+    this.carrierBuckets = words(CARRIER_BUCKETS);
+    this.carriers = words(MAX_CARRIERS * CARRIER_WORDS);
+    this.ranges = unsigned(MAX_RANGES * RANGE_WORDS);
+    this.buckets = words(inodeRows);
+  }
+
+  /** @throws {RangeError} if there is not even address space for few inodes */
+  static reserve(fdLimit: number, isShared: boolean): TableMemory {
+    for (const rows of INODE_ROWS)
+      try {
+        const sizes = sizesOf(rows, fdLimit);
+        const memory = sizes.map((size) => NativeMemory.reserve(size));
+        return new TableMemory([memory[0]!, memory[1]!, memory[2]!], rows, fdLimit, isShared);
+      } catch (error) {
+        if (rows === INODE_ROWS.at(-1)) throw error;
+      }
+    throw new RangeError('no table size to try');
+  }
+
+  /** The memory another thread reserved, and unmaps, shared from both sides. */
+  static attach({ inodeRows, fdLimit, inodes, octets, rest }: TableHandover): TableMemory {
+    const sizes = sizesOf(inodeRows, fdLimit);
+    return new TableMemory(
+      [NativeMemory.at(inodes, sizes[0]), NativeMemory.at(octets, sizes[1]), NativeMemory.at(rest, sizes[2])],
+      inodeRows,
+      fdLimit,
+      true,
+    );
+  }
+
+  get handover(): TableHandover {
+    const { inodeRows, fdLimit } = this;
+    return {
+      inodeRows,
+      fdLimit,
+      inodes: this.inodes.address,
+      octets: this.octets.address,
+      rest: this.#rest.address,
+    };
+  }
+
+  /** Takes the tables' lock. Not recursive. */
+  acquire(): void {
+    if (this.isShared) this.#lock.acquire();
+  }
+
+  release(): void {
+    if (this.isShared) this.#lock.release();
+  }
+
+  /** Takes the lock of what is known of file locks; `acquire` may follow inside, never the other way round. */
+  acquireLocks(): void {
+    if (this.isShared) this.#locksLock.acquire();
+  }
+
+  releaseLocks(): void {
+    if (this.isShared) this.#locksLock.release();
+  }
+
+  /** Unmaps what this thread reserved, when no other thread uses it any more. No table may be touched after. */
+  [Symbol.dispose](): void {
+    this.inodes.unmap();
+    this.octets.unmap();
+    this.#rest.unmap();
+  }
+}
+
+/** Each array starts on a page of its own, whatever the size of pages is. */
+const pages = (bytes: number): number => Math.ceil(bytes / 65536) * 65536;
+
+function sizesOf(inodeRows: number, fdLimit: number): readonly [number, number, number] {
+  const arrays = [
+    64,
+    MAX_THREADS * MARKS_PER_THREAD,
+    MAX_LEFTOVERS,
+    MAX_MOUNTS * MOUNT_WORDS,
+    COLD_ROWS,
+    Math.min(fdLimit, MAX_RING) + 1,
+    ...Array.from({ length: 7 }, () => MAX_HANDLES),
+    CARRIER_BUCKETS,
+    MAX_CARRIERS * CARRIER_WORDS,
+    MAX_RANGES * RANGE_WORDS,
+    inodeRows,
+  ];
+  const rest = arrays.reduce((sum, words) => sum + pages(words * 4), 0);
+  return [inodeRows * INODE_WORDS * 4, inodeRows * OCTETS_PER_ROW, rest];
+}
