@@ -1,15 +1,18 @@
 /** `vhost-user stress`: memory slots of a back-end, up to its limit and one beyond, under I/O. */
 import { randomInt } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { errnoName } from '../../protocol/errno.ts';
 import { ConfigError } from '../errors.ts';
 import { OwnedFd } from '../host/owned-fd.ts';
 import { connectUnix } from '../host/unix-socket.ts';
 import type { BackendSource, StressBackend } from '../stress/backend.ts';
-import { type CampaignOptions, runCampaign, runSequence } from '../stress/campaign.ts';
+import { type CampaignOptions, DEFAULT_SHAPE, runCampaign, runSequence } from '../stress/campaign.ts';
 import { reportText, type StressReport } from '../stress/report.ts';
 import { parseSequence, sequenceFile } from '../stress/sequence-file.ts';
+import type { StoreKind } from '../stress/store.ts';
 import { assertOneBackend, type BackendChoice, parseBackendCommand } from './backend-command.ts';
 import { Progress } from './progress.ts';
 import { writeReport } from './report-file.ts';
@@ -25,6 +28,9 @@ export interface StressOptions extends BackendChoice {
   /** Changes of memory in the storm. Default 10,000, unless there is a time. */
   readonly operations?: number;
   readonly restarts?: number;
+  /** What the back-end is. */
+  readonly device?: StoreKind;
+  readonly requestQueues?: number;
   /** How long an answer may take, in milliseconds. */
   readonly timeout?: number;
   /** How long a sequence is cut down, in seconds. */
@@ -41,6 +47,9 @@ export interface StressOptions extends BackendChoice {
 }
 
 const OPERATIONS = 10_000;
+/** In the directory of a block device: what its command is to serve. */
+const DISK = 'disk';
+const DISK_SIZE = DEFAULT_SHAPE.chunks * DEFAULT_SHAPE.chunkSize;
 
 /**
  * @returns the exit status: 0 without a violation, 1 with one
@@ -56,7 +65,8 @@ export async function runStress(options: StressOptions): Promise<number> {
     const report = await stressed({ ...options, seed }, () => stop.isAsked);
     for (const violation of report.violations) {
       if (options.replay !== undefined) break;
-      violation.file = join(options.sequences ?? '.', `stress-${seed}-${violation.kind}.json`);
+      const name = `stress-${seed}-${violation.phase}-${violation.kind}.json`;
+      violation.file = join(options.sequences ?? '.', name.replaceAll(' ', '-'));
       await writeReport(sequenceFile(report, violation), violation.file);
     }
     if (options.report !== undefined) await writeReport(`${JSON.stringify(report)}\n`, options.report);
@@ -72,11 +82,13 @@ async function stressed(
   isStopped: () => boolean,
 ): Promise<StressReport> {
   const progress = new Progress(process.stderr);
-  const { slots, restarts, timeout, shrinkTime, time } = options;
+  const { slots, restarts, timeout, shrinkTime, time, device = 'fs', requestQueues = 1 } = options;
   const operations = options.operations ?? (time === undefined ? OPERATIONS : undefined);
   const campaign: CampaignOptions = {
     source: sourceOf(options),
     seed: options.seed,
+    device,
+    requestQueues,
     isStopped,
     onProgress: (phase, done, total) => progress.step(phase, done, total),
     ...(slots === undefined ? {} : { slots }),
@@ -91,11 +103,11 @@ async function stressed(
   return runSequence({ ...campaign, shape: sequence.shape }, sequence.operations);
 }
 
-function sourceOf({ command, socket = '' }: BackendChoice): BackendSource {
+function sourceOf({ command, socket = '', device }: StressOptions): BackendSource {
   if (command === undefined)
     return { name: `socket ${socket}`, isFresh: false, start: () => Promise.resolve(foundAt(socket)) };
   const parsed = parseBackendCommand(command);
-  return { name: command, isFresh: true, start: () => OwnedBackend.start(parsed) };
+  return { name: command, isFresh: true, start: () => OwnedBackend.start(parsed, device === 'block') };
 }
 
 /** One that somebody else started. */
@@ -114,47 +126,56 @@ function foundAt(socket: string): StressBackend {
 /** One that we start, and may kill. */
 class OwnedBackend implements StressBackend {
   readonly #command: BackendCommand;
-  /** Keeps the directory, whichever process serves it. */
-  readonly #first: SpawnedBackend;
-  #current: SpawnedBackend;
+  /** What it serves, whichever process does. */
+  readonly #directory: string;
+  #current: SpawnedBackend | undefined;
 
-  private constructor(command: BackendCommand, first: SpawnedBackend) {
+  private constructor(command: BackendCommand, hasDisk: boolean) {
     this.#command = command;
-    this.#first = first;
-    this.#current = first;
+    this.#directory = mkdtempSync(join(tmpdir(), 'vhost-user-stress-'));
+    if (hasDisk) writeFileSync(join(this.#directory, DISK), new Uint8Array(DISK_SIZE));
   }
 
-  static async start(command: BackendCommand): Promise<OwnedBackend> {
+  static async start(command: BackendCommand, hasDisk: boolean): Promise<OwnedBackend> {
+    const backend = new OwnedBackend(command, hasDisk);
     try {
-      return new OwnedBackend(command, await SpawnedBackend.start(command));
+      await backend.#start();
+      return backend;
     } catch (cause) {
+      await backend.stop();
       if (!(cause instanceof Error)) throw cause;
       throw new ConfigError('SYSTEM', `--command: ${cause.message}`, { cause });
     }
   }
 
-  get pid(): number {
-    return this.#current.pid;
+  get pid(): number | undefined {
+    return this.#current?.pid;
   }
 
   connect(): OwnedFd {
+    if (this.#current === undefined) throw new TypeError('the back-end was not started');
     return this.#current.connect();
   }
 
   async restart(): Promise<void> {
-    await this.#current.kill();
-    this.#current = await SpawnedBackend.start(this.#command, undefined, this.#first.shared);
+    await this.#current?.kill();
+    await this.#current?.stop();
+    await this.#start();
   }
 
   lastWords(): string {
-    const { ending, messages } = this.#current;
+    const { ending, messages = '' } = this.#current ?? {};
     const said = messages === '' ? '' : `said: ${messages.split('\n').at(-1)}`;
     return [ending, said].filter(Boolean).join(', ');
   }
 
   async stop(): Promise<void> {
-    if (this.#current !== this.#first) await this.#current.stop();
-    await this.#first.stop();
+    await this.#current?.stop();
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+
+  async #start(): Promise<void> {
+    this.#current = await SpawnedBackend.start(this.#command, undefined, this.#directory);
   }
 }
 

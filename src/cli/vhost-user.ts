@@ -147,6 +147,12 @@ program
   )
   .option('--command <cmd>', "start a back-end, as often as needed: 'CMD {socket} {dir}'")
   .option('--socket <path>', 'where one listens')
+  .addOption(
+    new Option('--device <kind>', 'what it is; block: it serves {dir}/disk; none: no I/O')
+      .choices(['fs', 'block', 'none'])
+      .default('fs'),
+  )
+  .option('--request-queues <n>', 'queues that carry requests', within(1, 64), 1)
   .option('--slots <n>', 'use so many memory regions at most', positive)
   .option('--seed <n>', 'repeat the run of this seed; otherwise another each time', count)
   .option('--operations <n>', 'changes of memory in the storm (10000, unless there is a time)', count)

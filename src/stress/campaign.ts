@@ -13,6 +13,7 @@ import { Random } from './random.ts';
 import type { LimitOutcome, PhaseReport, StressReport, ViolationReport } from './report.ts';
 import { StressRun } from './run.ts';
 import { shorten } from './shorten.ts';
+import type { StoreKind } from './store.ts';
 import type { StressMachineOptions } from './stress-machine.ts';
 import { Violation } from './violation.ts';
 
@@ -32,6 +33,10 @@ export interface CampaignOptions {
   /** How long a sequence is cut down. Default 20 s. */
   readonly shrinkMs?: number;
   readonly shape?: Partial<StressShape>;
+  /** What the back-end is. Default `fs`. */
+  readonly device?: StoreKind;
+  /** Queues that carry requests. Default 1. */
+  readonly requestQueues?: number;
   readonly onProgress?: (phase: string, done: number, total: number) => void;
   readonly isStopped?: () => boolean;
 }
@@ -117,9 +122,15 @@ class Campaign {
   }
 
   #runOptions(backend: StressBackend): StressMachineOptions {
-    const { slots, timeoutMs = 5000, shape } = this.#options;
-    const limit = slots === undefined ? {} : { limit: slots };
-    return { backend, shape: { ...DEFAULT_SHAPE, ...shape }, timeoutMs, ...limit };
+    const { slots, timeoutMs = 5000, shape, device = 'fs', requestQueues = 1 } = this.#options;
+    return {
+      backend,
+      shape: { ...DEFAULT_SHAPE, ...shape },
+      timeoutMs,
+      device,
+      requestQueues,
+      ...(slots === undefined ? {} : { limit: slots }),
+    };
   }
 
   #report(): StressReport {

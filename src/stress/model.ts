@@ -14,6 +14,8 @@ export interface StressFacts {
   /** Whether memory modules can be plugged. */
   readonly hasDimms: boolean;
   readonly canRestart: boolean;
+  /** Whether there is something to write to and read from. */
+  readonly hasStore: boolean;
 }
 
 export class StressModel {
@@ -97,7 +99,7 @@ export class StressModel {
         return room === 0 && facts.isAdvertised;
       case 'write':
       case 'read':
-        return operation.chunk < shape.chunks && this.isThere(operation.place);
+        return facts.hasStore && operation.chunk < shape.chunks && this.isThere(operation.place);
       case 'pause':
       case 'reboot':
         return true;
@@ -111,6 +113,7 @@ export class StressModel {
   readsDuring(operation: MemoryOperation): readonly Access[] {
     const { chunks, chunkSize } = this.shape;
     const reads: Access[] = [];
+    if (!this.facts.hasStore) return reads;
     for (const access of operation.during ?? []) {
       const { place, chunk } = access;
       if (chunk >= chunks || !this.isThere(place) || this.#isTaken(operation, place)) continue;

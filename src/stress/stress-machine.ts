@@ -11,7 +11,9 @@ import type { StressBackend } from './backend.ts';
 import { findMapper } from './footprint.ts';
 import type { StressFacts } from './model.ts';
 import type { Place, StressShape } from './operation.ts';
+import { Disk } from './disk.ts';
 import { SharedFile } from './shared-file.ts';
+import { NO_STORE, type StoreKind, type StressStore } from './store.ts';
 import { Violation } from './violation.ts';
 
 const RAM = 512 * MiB;
@@ -23,6 +25,10 @@ export interface StressMachineOptions {
   /** Regions to use at most, of those the back-end says it has. */
   readonly limit?: number;
   readonly timeoutMs: number;
+  /** What the back-end is. Default `fs`. */
+  readonly device?: StoreKind;
+  /** Queues that carry requests. Default 1. */
+  readonly requestQueues?: number;
 }
 
 export class StressMachine implements Disposable {
@@ -37,7 +43,7 @@ export class StressMachine implements Disposable {
   readonly #ram: GuestBuffer;
   readonly #advertised: number;
   #device: MachineDevice;
-  #file: SharedFile | undefined;
+  #store: StressStore | undefined;
   #peer = 0;
 
   /** Boots, connects and mounts. @throws {ProtocolError} @throws {Violation} */
@@ -68,9 +74,10 @@ export class StressMachine implements Disposable {
           ({ device }) => device.dynamicMemslots?.layout.memslotSize ?? shape.vmemSize,
         ),
         hasDimms: shape.dimms > 0,
+        hasStore: options.device !== 'none',
         canRestart: options.backend.restart !== undefined,
       };
-      this.#file = this.#mount();
+      this.#store = this.#mount();
     } catch (error) {
       this.#machine.close();
       throw error;
@@ -88,9 +95,9 @@ export class StressMachine implements Disposable {
   get isGone(): boolean {
     return this.#device.frontend.failure !== undefined;
   }
-  get file(): SharedFile {
-    if (this.#file === undefined) throw new TypeError('nothing is mounted');
-    return this.#file;
+  get store(): StressStore {
+    if (this.#store === undefined) throw new TypeError('nothing is mounted');
+    return this.#store;
   }
 
   /** The process that has our memory mapped; undefined if it cannot be seen. */
@@ -153,26 +160,26 @@ export class StressMachine implements Disposable {
   }
 
   reboot(): void {
-    this.file.close();
-    this.#file = undefined;
+    this.store.close();
+    this.#store = undefined;
     this.#machine.reboot();
-    this.#file = this.#mount();
+    this.#store = this.#mount();
   }
 
   /** The back-end was started again: connects, gives it all memory there is now, and mounts. */
   reconnect(): void {
-    this.#file = undefined;
+    this.#store = undefined;
     this.#removeDevice();
     this.#device = this.#connect();
     const { limit } = this.#device.frontend;
     if (limit !== this.#advertised)
       throw new Violation('restart', `it came back with ${limit} memory slots, it had ${this.#advertised}`);
-    this.#file = this.#mount();
+    this.#store = this.#mount();
   }
 
   /** Unmounts and stops the machine. */
   stop(): void {
-    this.file.close();
+    this.store.close();
     this.#machine.stop();
   }
 
@@ -190,19 +197,23 @@ export class StressMachine implements Disposable {
   }
 
   #connect(): MachineDevice {
-    const { backend, timeoutMs } = this.#options;
+    const { backend, timeoutMs, device = 'fs', requestQueues = 1 } = this.#options;
     const socket = backend.connect();
     this.#peer = peerProcess(socket.fd);
     return this.#machine.addDevice({
       name: 'fs0',
       socket,
       timeoutMs,
+      queues: device === 'fs' ? requestQueues + 1 : requestQueues, // a file system has hiprio, too
       ...(backend.wait === undefined ? {} : { wait: backend.wait }),
     });
   }
 
-  #mount(): SharedFile {
-    return new SharedFile(this.#device, this.#options.shape.chunkSize, this.#options.timeoutMs);
+  #mount(): StressStore {
+    const { device = 'fs', timeoutMs } = this.#options;
+    if (device === 'none') return NO_STORE;
+    const Store = device === 'fs' ? SharedFile : Disk;
+    return new Store(this.#device, this.shape.chunkSize, timeoutMs);
   }
 
   /** As many as the back-end has room for. */

@@ -15,7 +15,7 @@ const options = (
   operations: 300,
   restarts: 2,
   timeoutMs: 500,
-  shrinkMs: 4000,
+  shrinkMs: 2000,
   ...more,
 });
 
@@ -29,6 +29,13 @@ test.each([3, 8, 40])('a right back-end of %i slots passes, and nothing is left 
   expect(report.limits).toEqual({ advertised: slots, reached: slots, oneMore: 'refused' });
   expect(report.figures.restarts).toBe(2);
   expect(openFds()).toBe(before);
+});
+
+test('without I/O memory comes and goes all the same', async () => {
+  const report = await runCampaign(options(inProcess(8), { device: 'none', requestQueues: 2 }));
+  expect(report.violations).toEqual([]);
+  expect(report.figures.changes).toBeGreaterThan(300);
+  expect(report.figures.read.count + report.figures.write.count).toBe(0);
 });
 
 test('fewer slots than there are: the limit itself is not tried', async () => {

@@ -27,6 +27,7 @@ function modelOf({ limit, baseRegions, vmemSlotSizes }: Setup): StressModel {
     isAdvertised: true,
     hasDimms: true,
     canRestart: true,
+    hasStore: true,
   };
   return new StressModel({ ...DEFAULT_SHAPE, slots: limit }, facts);
 }
