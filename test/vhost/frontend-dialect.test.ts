@@ -109,7 +109,7 @@ test('our own back-end takes it, and maps what the model has', () => {
     kickFd: eventfd(),
     callFd: eventfd(),
   }));
-  const mapped = (): bigint[] => backend.memory.regions.map(({ guestPhysAddr }) => BigInt(guestPhysAddr));
+  const mapped = (): bigint[] => backend.memory.regions.map(({ guestPhysAddr }) => guestPhysAddr);
   device.start({ features: device.features, queues });
   expect(mapped()).toEqual([0n, 1n << 32n]);
   root.addSubregion(2n << 32n, ram[2]!);

@@ -42,7 +42,9 @@ class Several implements Disposable {
 
   /** Modules each back-end has. */
   get tables(): number[][] {
-    return this.rigs.map(({ table }) => [...table.keys()].map((address) => Number(address >> 32n)).sort());
+    return this.rigs.map(({ table }) =>
+      [...table.keys()].map((address) => Number(address >> 32n)).sort((a, b) => a - b),
+    );
   }
 
   [Symbol.dispose](): void {
