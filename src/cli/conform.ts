@@ -7,10 +7,13 @@ import { type ConformanceCase, type DeviceName, type Level, LEVELS } from '../co
 import { CASES } from '../conformance/cases/index.ts';
 import { DEVICES } from '../conformance/device.ts';
 import type { ConformanceReport } from '../conformance/report.ts';
+import { reportHtml } from '../conformance/reports/html.ts';
+import { parseReport, reportJson } from '../conformance/reports/json.ts';
+import { reportTap } from '../conformance/reports/tap.ts';
 import { resultLine, summaryText } from '../conformance/reports/terminal.ts';
 import { runSuite } from '../conformance/suite.ts';
 import { ConfigError } from '../errors.ts';
-import { writeReport } from './report-file.ts';
+import { readInput, writeReport } from './report-file.ts';
 import { type TextOutput, standardOutput } from './text-output.ts';
 import { VERSION } from './version.ts';
 
@@ -25,6 +28,8 @@ export interface ConformOptions {
   readonly report?: readonly string[];
   readonly timeoutMs: number;
   readonly list?: boolean;
+  /** Reports written before, `.json`: they are compared, and nothing is run. */
+  readonly compare?: readonly string[];
   readonly name?: string;
   readonly backendVersion?: string;
   /** The weakest level whose failures make the exit status 1. */
@@ -41,9 +46,21 @@ export async function runConform(options: ConformOptions): Promise<number> {
     for (const { id, level, title } of cases) output.write(`${id}  (${level})  ${title}\n`);
     return 0;
   }
+  const paths = options.report ?? [];
+  const renderers = paths.map(rendererOf);
+  const writeAll = async (reports: readonly ConformanceReport[]): Promise<void> => {
+    for (const [i, path] of paths.entries()) await writeReport(renderers[i]!(reports), path);
+  };
+  if (options.compare !== undefined) {
+    const reports: ConformanceReport[] = [];
+    for (const file of options.compare) reports.push(parseReport(await readInput(file), file));
+    for (const each of reports) output.write(`${summaryText(each)}\n`);
+    await writeAll(reports);
+    return 0;
+  }
   const report = await run(options, cases, output);
   output.write(`${summaryText(report)}\n`);
-  for (const path of options.report ?? []) await writeReport(rendered(path, [report]), path);
+  await writeAll([report]);
   const counted = LEVELS.slice(0, LEVELS.indexOf(options.failOn) + 1);
   const isBad = report.cases.some(
     ({ verdict, level }) => counted.includes(level) && (verdict === 'fail' || verdict === 'dead'),
@@ -106,7 +123,17 @@ function wordsOf(command: string): readonly string[] {
   );
 }
 
-function rendered(path: string, reports: readonly ConformanceReport[]): string {
-  if (path.endsWith('.json')) return `${JSON.stringify(reports[0], undefined, 1)}\n`;
-  throw new ConfigError('BAD_OPTION', `--report ${path}: allowed endings .json, .html, .tap`);
+type Renderer = (reports: readonly ConformanceReport[]) => string;
+
+/** @throws {ConfigError} before anything is run: a run that cannot be reported is wasted */
+function rendererOf(path: string): Renderer {
+  if (path.endsWith('.html')) return reportHtml;
+  const single = path.endsWith('.json') ? reportJson : path.endsWith('.tap') ? reportTap : undefined;
+  if (single === undefined)
+    throw new ConfigError('BAD_OPTION', `--report ${path}: allowed endings .json, .html, .tap`);
+  return ([report, ...others]) => {
+    if (report === undefined || others.length > 0)
+      throw new ConfigError('BAD_OPTION', `--report ${path}: only .html compares several back-ends`);
+    return single(report);
+  };
 }

@@ -211,7 +211,7 @@ export class Link implements Disposable {
     const outcome = this.tell(row, value, options);
     const why = options.because === undefined ? '' : ` (${options.because})`;
     if (outcome === 'closed') hungUp(`${row.name}${why}: the connection was closed`);
-    if (outcome === 'accepted') failed(`${row.name}${why} was accepted`);
+    if (outcome === 'accepted') failed(`${row.name}${why} was accepted${this.#andClosed()}`);
   }
 
   /** Accepted, refused or ignored: only the connection must live on. @throws {CaseEnd} otherwise */
@@ -294,6 +294,11 @@ export class Link implements Disposable {
     this.#trace.note(`  ${reason}`);
     this.close();
     return { kind: 'closed', reason };
+  }
+
+  /** Some say yes and hang up. */
+  #andClosed(): string {
+    return this.isAnswering() ? '' : ', and then the connection was closed';
   }
 
   #checkReply(name: string, request: number, arrival: Exclude<Arrival, { kind: 'closed' }>): Uint8Array {

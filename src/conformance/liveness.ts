@@ -12,7 +12,7 @@ const TABLE_DIALECT = PROTOCOL_FEATURES & ~maskOf(ProtocolFeature.CONFIGURE_MEM_
 
 /** @throws {CaseEnd} if the back-end has ended, is silent, or does not serve its device any more */
 export function checkLiveness(rig: Rig, { aftermath = 'same connection' }: ConformanceCase): void {
-  rig.trace.note('-- afterwards');
+  rig.trace.caseEnds();
   const mayBeGone = aftermath === 'new connection';
   if (rig.link.hasEnded() && !mayBeGone) hungUp('afterwards the connection was closed');
   if (mayBeGone) rig.checkEnding();

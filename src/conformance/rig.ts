@@ -18,6 +18,9 @@ import { died } from './verdict.ts';
 const ENDING_MS = 500;
 const SURPRISE_MS = 50;
 
+let rigs = 0;
+const nextNumber = (): number => (rigs += 1);
+
 export interface RigOptions {
   readonly backend: BackendUnderTest;
   readonly facts: BackendFacts;
@@ -36,6 +39,7 @@ export class Rig implements Disposable {
   readonly #backend: BackendUnderTest;
   readonly #owned = new Cleanup();
   readonly #never: OwnedFd;
+  readonly #number = nextNumber();
   #link: Link | undefined;
   #guest: Guest | undefined;
 
@@ -113,6 +117,11 @@ export class Rig implements Disposable {
   /** Zeroed memory with a descriptor of its own. */
   memory(size: number, name = 'conform'): SharedMemory {
     return this.own(new SharedMemory(size, name));
+  }
+
+  /** A name for a memfd that no other case uses: what one left behind is not blamed on the next. */
+  label(what: string): string {
+    return `conform-${what}-${this.#number}-`;
   }
 
   /** Whether it becomes true within a while; asked again and again. */

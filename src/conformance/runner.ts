@@ -57,7 +57,7 @@ async function runCase(options: RunOptions, each: ConformanceCase): Promise<Case
   const { verdict, seen } = await judge(rig, each, backend);
   const ms = Math.round(performance.now() - startedAt);
   await nextTurn();
-  return { id, title, level, spec, expected, verdict, seen, trace: rig.trace.lines, ms };
+  return { id, title, level, spec, expected, verdict, seen, trace: rig.trace.lines(verdict === 'pass'), ms };
 }
 
 interface Judgement {

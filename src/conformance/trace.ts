@@ -4,8 +4,10 @@ import { frontendRow } from '../../protocol/vhost-user-requests.ts';
 import { payloadFields, type PayloadFields } from '../vhost/conversation-payload.ts';
 import { requestName } from '../vhost/conversation-names.ts';
 
-const MAX_LINES = 60;
-const KEPT_AT_START = 20;
+/** Lines that are kept of a case that passed, and of one that did not: the last ones say what it was about. */
+const KEPT_IF_PASSED = 5;
+const KEPT = 24;
+const AFTERWARDS = '-- afterwards';
 const MAX_TEXT = 220;
 
 interface TracedFrame {
@@ -15,14 +17,28 @@ interface TracedFrame {
   readonly fds: number;
 }
 
-/** The first and the last lines; what is between them is counted. */
+/** The last lines, before and after the case's own part has ended. */
 export class Trace {
-  readonly #first: string[] = [];
-  readonly #last: string[] = [];
+  readonly #case: string[] = [];
+  readonly #afterwards: string[] = [];
   #left = 0;
+  #isOver = false;
 
-  get lines(): readonly string[] {
-    return [...this.#first, ...(this.#left === 0 ? [] : [`… ${this.#left} more …`]), ...this.#last];
+  /** What reports show. */
+  lines(hasPassed: boolean): readonly string[] {
+    const kept = this.#case.slice(hasPassed ? -KEPT_IF_PASSED : -KEPT);
+    const left = this.#left + this.#case.length - kept.length;
+    return [
+      ...(left === 0 ? [] : [`… ${left} lines …`]),
+      ...kept,
+      ...(hasPassed ? [] : this.#afterwards.slice(-KEPT)),
+    ];
+  }
+
+  /** From here on it is seen whether the back-end still works. */
+  caseEnds(): void {
+    this.#isOver = true;
+    this.note(AFTERWARDS);
   }
 
   sent(frame: TracedFrame): void {
@@ -35,14 +51,11 @@ export class Trace {
 
   note(line: string): void {
     const text = line.length > MAX_TEXT ? `${line.slice(0, MAX_TEXT)}…` : line;
-    if (this.#first.length < KEPT_AT_START) {
-      this.#first.push(text);
-      return;
-    }
-    this.#last.push(text);
-    if (this.#last.length <= MAX_LINES - KEPT_AT_START) return;
-    this.#last.shift();
-    this.#left += 1;
+    const lines = this.#isOver ? this.#afterwards : this.#case;
+    lines.push(text);
+    if (lines.length <= KEPT) return;
+    lines.shift();
+    if (!this.#isOver) this.#left += 1;
   }
 }
 

@@ -19,7 +19,6 @@ const RECONNECTION = {
 };
 const QUIET_MS = 20;
 const EAGAIN = 11;
-const HELD = 'conform-held';
 
 /** Gives the back-end a channel. @returns our end */
 function openChannel(rig: Rig): MessageSocket {
@@ -148,7 +147,7 @@ export const RECONNECT_CASES: readonly ConformanceCase[] = [
     expected: 'a region at the same guest address is accepted, the old one is not mapped',
     needs: { reconnect: true, protocolFeatures: ['REPLY_ACK', 'CONFIGURE_MEM_SLOTS'] },
     run: (rig) => {
-      const [old, fresh] = [rig.memory(0x1_0000, HELD), rig.memory(0x1_0000)];
+      const [old, fresh] = [rig.memory(0x1_0000, rig.label('held')), rig.memory(0x1_0000)];
       const add = (memory: typeof old): void =>
         rig
           .negotiate()
@@ -162,8 +161,8 @@ export const RECONNECT_CASES: readonly ConformanceCase[] = [
       add(fresh);
       if (rig.pid === undefined) return;
       check(
-        rig.becomes(() => rig.backendMapped(HELD) === 0),
-        `${rig.backendMapped(HELD)} bytes are mapped`,
+        rig.becomes(() => rig.backendMapped(rig.label('held')) === 0),
+        `${rig.backendMapped(rig.label('held'))} bytes are mapped`,
       );
     },
   },
@@ -176,15 +175,17 @@ export const RECONNECT_CASES: readonly ConformanceCase[] = [
     needs: { reconnect: true, process: true },
     run: (rig) => {
       const link = rig.negotiate();
-      const memory = rig.memory(0x1_0000, HELD);
+      const memory = rig.memory(0x1_0000, rig.label('held'));
       const regions = [memory.region({ gpa: 4 * GiB })];
       link.survives(R.SET_MEM_TABLE, { padding: 0, regions }, { fds: [memory.fd] });
       if (link.hasProtocolFeature(ProtocolFeature.BACKEND_REQ)) openChannel(rig);
       rig.reconnect().isAnswering();
-      const isGone = rig.becomes(() => rig.backendMapped(HELD) === 0 && rig.backendHolds(HELD) === 0);
+      const isGone = rig.becomes(
+        () => rig.backendMapped(rig.label('held')) === 0 && rig.backendHolds(rig.label('held')) === 0,
+      );
       check(
         isGone,
-        `${rig.backendHolds(HELD)} descriptors and ${rig.backendMapped(HELD)} mapped bytes are left`,
+        `${rig.backendHolds(rig.label('held'))} descriptors and ${rig.backendMapped(rig.label('held'))} mapped bytes are left`,
       );
     },
   },

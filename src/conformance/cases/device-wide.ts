@@ -123,10 +123,12 @@ export const CONFIG_CASES: readonly ConformanceCase[] = [
       const before = readConfig(link, 0, 8);
       const contents = before.map((octet) => octet ^ 0xff);
       const outcome = link.tell(R.SET_CONFIG, { offset: 0, flags: 0, contents });
-      check(outcome !== 'accepted', 'SET_CONFIG of a read-only field was accepted');
-      const again = outcome === 'closed' ? rig.reconnect() : link;
-      if (outcome === 'closed') rig.negotiate();
-      check(Buffer.from(readConfig(again, 0, 8)).equals(before), 'the read-only field has changed');
+      // Some acknowledge everything, and then give the connection up over what they could not do.
+      const livesOn = link.isAnswering();
+      check(!livesOn || outcome !== 'accepted', 'SET_CONFIG of a read-only field was accepted');
+      if (!livesOn) rig.reconnect();
+      const now = readConfig(livesOn ? link : rig.negotiate(), 0, 8);
+      check(Buffer.from(now).equals(before), 'the read-only field has changed');
     },
   },
   {

@@ -22,7 +22,6 @@ const ON_THE_FLY = {
 const BASELINE = 8;
 const SIZE = 0x1_0000;
 const GPA = 4 * GiB;
-const GONE = 'conform-gone';
 
 /** A table of so many regions, all of one memory. */
 function tell(rig: Rig, regions: number, fds = regions): Outcome {
@@ -244,13 +243,13 @@ export const MEMORY_TABLE_CASES: readonly ConformanceCase[] = [
     needs: { ...ACK, process: true },
     run: (rig) => {
       const link = rig.negotiate();
-      const [gone, kept] = [rig.memory(SIZE, GONE), rig.memory(SIZE)];
+      const [gone, kept] = [rig.memory(SIZE, rig.label('gone')), rig.memory(SIZE)];
       link.accepts(R.SET_MEM_TABLE, { padding: 0, regions: [gone.region({ gpa: GPA })] }, { fds: [gone.fd] });
-      check(rig.backendMapped(GONE) >= SIZE, 'the first table is not mapped');
+      check(rig.backendMapped(rig.label('gone')) >= SIZE, 'the first table is not mapped');
       link.accepts(R.SET_MEM_TABLE, { padding: 0, regions: [kept.region({ gpa: GPA })] }, { fds: [kept.fd] });
       check(
-        rig.becomes(() => rig.backendMapped(GONE) === 0),
-        `${rig.backendMapped(GONE)} bytes are still mapped`,
+        rig.becomes(() => rig.backendMapped(rig.label('gone')) === 0),
+        `${rig.backendMapped(rig.label('gone'))} bytes are still mapped`,
       );
     },
   },
@@ -308,13 +307,13 @@ export const MEMORY_TABLE_CASES: readonly ConformanceCase[] = [
     needs: { protocolFeatures: ['REPLY_ACK', 'CONFIGURE_MEM_SLOTS'], process: true },
     run: (rig) => {
       const link = rig.negotiate();
-      const [gone, kept] = [rig.memory(SIZE, GONE), rig.memory(SIZE)];
+      const [gone, kept] = [rig.memory(SIZE, rig.label('gone')), rig.memory(SIZE)];
       link.accepts(R.ADD_MEM_REG, { padding: 0n, region: gone.region({ gpa: GPA }) }, { fds: [gone.fd] });
       const regions = [kept.region({ gpa: GPA + SIZE })];
       link.accepts(R.SET_MEM_TABLE, { padding: 0, regions }, { fds: [kept.fd] });
       check(
-        rig.becomes(() => rig.backendMapped(GONE) === 0),
-        `${rig.backendMapped(GONE)} bytes are still mapped`,
+        rig.becomes(() => rig.backendMapped(rig.label('gone')) === 0),
+        `${rig.backendMapped(rig.label('gone'))} bytes are still mapped`,
       );
     },
   },

@@ -16,11 +16,11 @@ const REFUSED = 'a non-zero ack; the connection and the ring live on';
 const NO_RING = 200;
 
 const NUMS = [
-  { name: 'zero', num: 0, level: 'should' },
-  { name: 'three', num: 3, level: 'should' },
-  { name: 'beyond-16-bits', num: 0x1_0000, level: 'should' },
-  { name: 'not-a-power', num: 1000, level: 'should' },
-  { name: 'huge', num: 0xffff_ffff, level: 'robustness' },
+  { name: 'zero', num: 0 },
+  { name: 'three', num: 3 },
+  { name: 'beyond-16-bits', num: 0x1_0000 },
+  { name: 'not-a-power', num: 1000 },
+  { name: 'huge', num: 0xffff_ffff },
 ] as const;
 
 const ADDRESSES: readonly {
@@ -54,10 +54,10 @@ const ADDRESSES: readonly {
 ];
 
 export const RING_REFUSAL_CASES: readonly ConformanceCase[] = [
-  ...NUMS.map(({ name, num, level }): ConformanceCase => ({
+  ...NUMS.map(({ name, num }): ConformanceCase => ({
     id: `ring.num.${name}`,
     title: `SET_VRING_NUM ${num} is refused`,
-    level,
+    level: 'robustness',
     spec: {
       section: `${SIZE}; vhost-user § REPLY_ACK`,
       says: 'the queue size is always a power of 2, at most 32768; failure is acknowledged with a non-zero value',
