@@ -79,6 +79,11 @@ export class GuestQueue implements Disposable {
     return this.#events.error.fd;
   }
 
+  /** Gives the ring's memory back: the device must not use it any more, nor the driver. */
+  release(ram: GuestAllocator): void {
+    ram.release?.(this.#memory);
+  }
+
   /** Lets the device see what was added, and wakes it if it wants that. */
   submit(): void {
     this.driver.publish();

@@ -1,31 +1,38 @@
-/** A virtio-mem device of a machine, and the guest's driver of it. */
+/** A virtio-mem device of a machine, the guest's driver of it, and the virtqueue between them. */
 import { VirtioMemResp, VirtioMemResponseType } from '../../protocol/virtio-mem.ts';
 import { ProtocolError } from '../errors.ts';
+import { Cleanup } from '../host/owned-fd.ts';
 import type { VirtioMem } from '../memory-devices/virtio-mem.ts';
-import { configSpaceOf, serveVirtioMem } from '../memory-devices/virtio-mem-requests.ts';
-import {
-  type RunOutcome,
-  VirtioMemDriver,
-  type VirtioMemDriverOptions,
-  type VirtioMemLink,
-} from './virtio-mem-driver.ts';
+import { serveVirtioMem } from '../memory-devices/virtio-mem-requests.ts';
+import type { LowRam } from './guest-allocator.ts';
+import { LocalQueue } from './local-queue.ts';
+import { type RunOutcome, VirtioMemDriver, type VirtioMemDriverOptions } from './virtio-mem-driver.ts';
+import { VirtioMemQueueDevice, VirtioMemQueueLink } from './virtio-mem-queue.ts';
 
 /** How the guest's driver behaves. */
 export type VirtioMemGuestOptions = Omit<VirtioMemDriverOptions, 'link'>;
 
+/** Bytes for a request and its response. */
+const BUFFER = 128;
 const BUSY = VirtioMemResp.encode({ type: VirtioMemResponseType.BUSY, state: 0 });
 
-export class GuestVirtioMem {
+export class GuestVirtioMem implements Disposable {
   readonly id: string;
   readonly device: VirtioMem;
+  readonly #ram: LowRam;
   readonly #options: VirtioMemGuestOptions;
   #driver: VirtioMemDriver | undefined;
+  #owned = new Cleanup();
   #refusal: ProtocolError | undefined;
 
-  /** @param device plugged */
-  constructor(id: string, device: VirtioMem, options: VirtioMemGuestOptions) {
+  /**
+   * @param device plugged
+   * @param ram where the driver's queue lies
+   */
+  constructor(id: string, device: VirtioMem, ram: LowRam, options: VirtioMemGuestOptions) {
     this.id = id;
     this.device = device;
+    this.#ram = ram;
     this.#options = options;
     device.onConfigChange = () => this.#driver?.configChanged();
   }
@@ -57,7 +64,7 @@ export class GuestVirtioMem {
 
   /** Lets the driver go on towards the size it was asked for. Throws as `resize`. */
   run(): RunOutcome {
-    this.#driver ??= new VirtioMemDriver({ ...this.#options, link: this.#link });
+    this.#driver ??= this.#createDriver();
     const outcome = this.#driver.run();
     const refusal = this.#refusal;
     this.#refusal = undefined;
@@ -67,23 +74,36 @@ export class GuestVirtioMem {
 
   /** The machine is reset: nothing is plugged any more, and the driver is gone. @throws {ProtocolError} a back-end's refusal */
   reset(): void {
-    this.#driver = undefined;
+    this[Symbol.dispose]();
     this.device.systemReset();
   }
 
-  readonly #link: VirtioMemLink = {
-    readConfig: () => configSpaceOf(this.device),
-    request: (request, response) => this.#serve(request, response),
-  };
+  /** The driver goes and gives its memory back. Idempotent. */
+  [Symbol.dispose](): void {
+    this.#driver = undefined;
+    this.#owned[Symbol.dispose]();
+  }
+
+  #createDriver(): VirtioMemDriver {
+    const device = new VirtioMemQueueDevice(this.device, (_, request, response) =>
+      this.#serve(request, response),
+    );
+    const queue = this.#owned.use(new LocalQueue(this.#ram, device));
+    const buffer = this.#ram.allocate(BUFFER);
+    this.#owned.defer(() => this.#ram.release(buffer));
+    const link = new VirtioMemQueueLink(queue, buffer, () => device.readConfig());
+    return new VirtioMemDriver({ ...this.#options, link });
+  }
 
   /** What a back-end refuses, the guest is told as BUSY; whoever runs the driver is told why. */
-  #serve(request: Uint8Array, response: Uint8Array): void {
+  #serve(request: Uint8Array, response: Uint8Array): number {
     try {
-      serveVirtioMem(this.device, request, response);
+      return serveVirtioMem(this.device, request, response);
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
       this.#refusal ??= error;
       response.set(BUSY);
+      return BUSY.length;
     }
   }
 }

@@ -3,18 +3,16 @@ import { hasBit, maskOf } from '../../protocol/bits.ts';
 import { VHOST_USER_F_PROTOCOL_FEATURES } from '../../protocol/vhost-user.ts';
 import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from '../../protocol/virtio-ring.ts';
 import { VirtioFeature } from '../../protocol/virtio.ts';
-import type { ProtocolError } from '../errors.ts';
 import { Cleanup, type OwnedFd } from '../host/owned-fd.ts';
 import { VhostUserFrontend } from '../vhost/frontend.ts';
 import type { FrontendOptions } from '../vhost/frontend-channel.ts';
 import { DeviceFrontend } from '../vhost/frontend-device.ts';
+import type { DeviceFrontendOptions } from '../vhost/frontend-device-options.ts';
 import type { SharedQueue } from '../vhost/frontend-vring.ts';
 import type { GuestAllocator } from './guest-allocator.ts';
 import { GuestQueue, openEventfd, QueueEvents } from './guest-queue.ts';
 
-export interface MachineDeviceOptions extends FrontendOptions {
-  /** Unique in the machine. */
-  readonly name: string;
+export interface MachineDeviceOptions extends FrontendOptions, Omit<DeviceFrontendOptions, 'notifiers'> {
   /** Where the back-end listens, or a socket connected to it, which the machine then owns. */
   readonly socket: string | OwnedFd;
   /** All queues of the device. Default 2: a file system's hiprio and one for requests. */
@@ -27,10 +25,6 @@ export interface MachineDeviceOptions extends FrontendOptions {
   readonly eventIdx?: boolean;
   /** Features of the device type that the guest's driver accepts, as bits. Default none. */
   readonly driverFeatures?: bigint;
-  /** Whether the back-end may send requests of its own. Default false. */
-  readonly hasBackendChannel?: boolean;
-  /** `mode: 'qemu'` only: a memory change that failed, and went on as if nothing were. */
-  readonly onMemoryError?: (error: ProtocolError) => void;
 }
 
 export class MachineDevice implements Disposable {
@@ -44,26 +38,20 @@ export class MachineDevice implements Disposable {
   #queues: readonly GuestQueue[] = [];
 
   private constructor(ram: GuestAllocator, options: MachineDeviceOptions, owned: Cleanup) {
-    const { name, socket, queues = 2, onMemoryError } = options;
+    const { name, socket, queues = 2 } = options;
     this.name = name;
     this.ram = ram;
     this.#options = options;
     this.#owned = owned;
-    const connection = owned.use(
-      typeof socket === 'string'
-        ? VhostUserFrontend.connect(socket, options)
-        : new VhostUserFrontend(socket, options),
-    );
+    const connection = owned.use(connected(socket, options));
     this.#events = Array.from({ length: queues }, () => owned.use(new QueueEvents()));
     this.frontend = owned.use(
       new DeviceFrontend(connection, {
-        name,
+        ...options,
         notifiers: this.#events.map(({ error }) => ({
           maskedFd: owned.use(openEventfd()).fd,
           errorFd: error.fd,
         })),
-        hasBackendChannel: options.hasBackendChannel ?? false,
-        ...(onMemoryError === undefined ? {} : { onMemoryError }),
       }),
     );
   }
@@ -119,15 +107,35 @@ export class MachineDevice implements Disposable {
     this.frontend.stop();
   }
 
+  /**
+   * The back-end has died, or is given up for another: connects to that, and gives it the memory and the queues there are. Requests that
+   * were under way are served again, those of the clients that wait for them.
+   *
+   * @param socket where it listens, or connected to it, which the device then owns
+   * @throws {ProtocolError} as `DeviceFrontend.reconnect`; another attempt may follow
+   */
+  reconnect(socket: string | OwnedFd): void {
+    this.frontend.reconnect(connected(socket, this.#options));
+  }
+
   /** The device is reset; the next start has a new driver with empty queues. @throws {ProtocolError} as `DeviceFrontend.reset` */
   reset(): void {
-    this.#queues = [];
-    this.frontend.reset();
+    try {
+      this.frontend.reset();
+    } finally {
+      this.#releaseQueues();
+    }
   }
 
   /** Disconnects. Idempotent. */
   [Symbol.dispose](): void {
     this.#owned[Symbol.dispose]();
+    this.#releaseQueues();
+  }
+
+  #releaseQueues(): void {
+    for (const queue of this.#queues) queue.release(this.ram);
+    this.#queues = [];
   }
 
   #createQueue(events: QueueEvents): GuestQueue {
@@ -143,6 +151,11 @@ export class MachineDevice implements Disposable {
     });
   }
 }
+
+const connected = (socket: string | OwnedFd, options: FrontendOptions): VhostUserFrontend =>
+  typeof socket === 'string'
+    ? VhostUserFrontend.connect(socket, options)
+    : new VhostUserFrontend(socket, options);
 
 const shared = (queue: GuestQueue): SharedQueue => {
   const { num, descGpa, availGpa, usedGpa } = queue.driver;

@@ -77,7 +77,7 @@ export class PluggedMemory {
         device.unrealize();
         throw refused;
       }
-      return { device, guest: new GuestVirtioMem(id, device, options) };
+      return { device, guest: new GuestVirtioMem(id, device, this.#memory.low, options) };
     });
   }
 
@@ -93,6 +93,7 @@ export class PluggedMemory {
     const { device, memory, guest } = plugged;
     this.#memory.pc.devices.unplug(device);
     if (device instanceof VirtioMem) device.unrealize();
+    if (guest instanceof GuestVirtioMem) guest[Symbol.dispose]();
     this.#plugged.delete(id);
     memory[Symbol.dispose]();
     return guest;

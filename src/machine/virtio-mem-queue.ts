@@ -11,16 +11,20 @@ import type { VirtioMemLink } from './virtio-mem-driver.ts';
 
 /** Where the response lies in the scratch memory. */
 const RESPONSE = 64;
+/** A request and its response while they are served: one at a time in a thread. */
+const scratch = NativeMemory.allocate(4096);
 
 /** A virtio-mem device behind a queue: chains in, responses out. */
 export class VirtioMemQueueDevice implements VhostDevice {
   readonly queueCount = 1;
   readonly maxQueueSize = 128;
   readonly #device: VirtioMem;
-  readonly #scratch = NativeMemory.allocate(4096);
+  readonly #serve: typeof serveVirtioMem;
 
-  constructor(device: VirtioMem) {
+  /** @param serve answers a request */
+  constructor(device: VirtioMem, serve = serveVirtioMem) {
     this.#device = device;
+    this.#serve = serve;
   }
 
   get features(): bigint {
@@ -33,15 +37,11 @@ export class VirtioMemQueueDevice implements VhostDevice {
 
   /** @throws {GuestError} BAD_REQUEST: the device is broken, as in QEMU */
   handle(_queueIndex: number, chain: Chain): number {
-    const { u8, address } = this.#scratch;
+    const { u8, address } = scratch;
     const size = Math.min(chain.readableBytes, VirtioMemReq.size);
     const room = Math.min(chain.writableBytes, VirtioMemResp.size);
     eachPiece(chain, 0, size, (guest, at, piece) => copyMemory(address + at, guest, piece));
-    const written = serveVirtioMem(
-      this.#device,
-      u8.subarray(0, size),
-      u8.subarray(RESPONSE, RESPONSE + room),
-    );
+    const written = this.#serve(this.#device, u8.subarray(0, size), u8.subarray(RESPONSE, RESPONSE + room));
     eachPiece(chain, chain.readableCount, written, (guest, at, piece) =>
       copyMemory(guest, address + RESPONSE + at, piece),
     );

@@ -197,6 +197,26 @@ describe('devices', () => {
     expect(codeOf(() => machine.plug({ ...DIMM, id: 'dimm2' }))).toBe('VHOST_SLOTS');
   });
 
+  test('that died are connected to another back-end, and go on with what was under way', () => {
+    const { machine } = rig;
+    const fs = rig.addDevice();
+    const client = mounted(fs);
+    const { address } = machine.plug(DIMM);
+    const buffer = machine.buffer(address, 100);
+    const pending = client.startRead(2n, 7n, 0, [buffer]);
+    fs.backend[Symbol.dispose]();
+    const vm = machine.plug(DYNAMIC);
+    expect(codeOf(() => vm.resize(GiB))).toBe('CLOSED');
+    expect(vm.run()).toBe('done');
+    const next = rig.connectAgain(fs);
+    next.files.size = 100;
+    next.files.bytes.fill(5, 0, 100);
+    rig.expectTruth(next);
+    expect(client.finish(pending)).toBe(100);
+    expect(buffer.bytes.every((byte) => byte === 5)).toBe(true);
+    expect(client.read(2n, 7n, 0, [buffer])).toBe(100);
+  });
+
   test('of one name come once', () => {
     const { device } = rig.addDevice();
     expect(() => rig.addDevice({ name: device.name })).toThrow(RangeError);
@@ -245,6 +265,21 @@ describe('the machine', () => {
     }
     // of the one that came before the device while it runs, of the other at its next start
     expect(removed.slice(0, 3)).toEqual([true, true, false]);
+  });
+
+  test('gives drivers memory that others have given back', () => {
+    const { machine } = rig;
+    const places = new Set<number>();
+    for (let round = 0; round < 10; round += 1) {
+      const { device } = rig.addDevice();
+      for (const { driver } of device.queues) places.add(driver.descGpa);
+      const vm = machine.plug(DYNAMIC);
+      vm.resize(GiB);
+      vm.resize(0);
+      machine.unplug('vm0');
+      machine.removeDevice(device);
+    }
+    expect(places.size).toBe(2);
   });
 
   test('that is closed leaves no descriptor and no mapping', () => {

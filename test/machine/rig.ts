@@ -20,6 +20,8 @@ export interface RigDevice {
 export class MachineRig implements Disposable {
   readonly machine: Machine;
   readonly #owned = new Cleanup();
+  /** What gives a device's back-end its turn, once that is another one. */
+  readonly #turns = new Map<MachineDevice, () => void>();
 
   constructor(options: Parameters<typeof Machine.start>[0] = RIG_MEMORY) {
     this.machine = this.#owned.use(Machine.start(options));
@@ -32,8 +34,22 @@ export class MachineRig implements Disposable {
     const files = new PaperFileSystem();
     const backend = this.#owned.use(new InProcessBackend(files, { maxMemSlots }));
     const name = `fs${this.machine.devices.length}`;
-    const socket = { name, socket: backend.socket, wait: backend.turn };
-    const device = this.machine.addDevice({ ...socket, ...options });
+    const connection: { device?: MachineDevice } = {};
+    const wait = (): void => {
+      const { device } = connection;
+      ((device && this.#turns.get(device)) ?? backend.turn)();
+    };
+    const device = this.machine.addDevice({ name, socket: backend.socket, wait, ...options });
+    connection.device = device;
+    return { files, backend, device };
+  }
+
+  /** Another back-end for a device whose own is gone. */
+  connectAgain({ device }: RigDevice): RigDevice {
+    const files = new PaperFileSystem();
+    const backend = this.#owned.use(new InProcessBackend(files));
+    this.#turns.set(device, backend.turn);
+    device.reconnect(backend.socket);
     return { files, backend, device };
   }
 
