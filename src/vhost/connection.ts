@@ -22,10 +22,15 @@ const EAGAIN = 11;
 const EPIPE = 32;
 const ECONNRESET = 104;
 
-const failureOf = (call: string, errno: number): ProtocolError =>
-  errno === EPIPE || errno === ECONNRESET
-    ? new ProtocolError('CLOSED', `${call}: the peer has closed the connection (${errnoName(errno)})`)
-    : new ProtocolError('SYSTEM', `${call}: ${errnoName(errno)}`);
+const ETIMEDOUT = 110;
+
+function failureOf(call: string, errno: number): ProtocolError {
+  const text = `${call}: ${errnoName(errno)}`;
+  if (errno === EPIPE || errno === ECONNRESET)
+    return new ProtocolError('CLOSED', `${text}: the peer has closed the connection`);
+  if (errno === ETIMEDOUT) return new ProtocolError('TIMEOUT', `${text}: the peer does not read`);
+  return new ProtocolError('SYSTEM', text);
+}
 
 export interface Message {
   readonly request: number;
@@ -93,7 +98,7 @@ export class Connection implements Disposable {
    * Sends a whole message.
    *
    * @param fds borrowed
-   * @throws {ProtocolError} CLOSED, SYSTEM: an unknown part has been sent, so close
+   * @throws {ProtocolError} CLOSED, TIMEOUT, SYSTEM: an unknown part has been sent, so close
    */
   send(request: number, flags: number, payload: Uint8Array, fds: readonly number[] = []): void {
     const header = VhostUserHeader.encode({ request, flags, size: payload.length });

@@ -72,7 +72,7 @@ export class DeviceInputs implements MemoryInputs {
   event(event: RecordedEvent, index: number): void {
     if (this.#done.delete(event)) return;
     if (event.ev === 'mdev_pre_plug') this.#machine.plug(event.id, event.addr, index);
-    else if (event.ev === 'mdev_unplug') this.#machine.unplug(event.id);
+    else if (event.ev === 'mdev_unplug') this.#machine.unplug(event.addr);
     else if (event.ev === 'vmem_reset') this.#machine.reset();
     else if (event.ev === 'vmem_req') {
       const after = this.#events.slice(index + 1);
@@ -127,7 +127,7 @@ export class DeviceInputs implements MemoryInputs {
     const cause = this.#events
       .slice(index + 1)
       .find((event) => event.ev !== 'commit' && event.ev !== 'msg' && !this.#done.has(event));
-    if (cause?.ev === 'mdev_unplug') this.#machine.unplug(cause.id);
+    if (cause?.ev === 'mdev_unplug') this.#machine.unplug(cause.addr);
     else if (cause?.ev === 'vmem_reset') this.#machine.reset(showsIn(flat));
     else {
       this.#machine.restore(flat);

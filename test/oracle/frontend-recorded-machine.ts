@@ -31,7 +31,8 @@ export class RecordedMachine {
   readonly #recording: Recording;
   readonly #blocks: RecordedMemory;
   readonly #counters = new Map<number, VhostSlotCounter>();
-  readonly #plugged = new Map<string, MemoryDevice>();
+  /** By address: not every device has a name. */
+  readonly #plugged = new Map<number, MemoryDevice>();
   readonly #plugs = new Map<string, number>();
   /** Parts of base RAM, as the recording last had them. */
   #base = '';
@@ -69,21 +70,21 @@ export class RecordedMachine {
   }
 
   /** @param index of the event @throws {Difference} it is plugged somewhere else */
-  plug(id: string, address: number, index: number): void {
-    const device = this.#make(id, address, index);
+  plug(id: string | null, address: number, index: number): void {
+    const device = this.#make(id ?? '', address, index);
     this.memory.devices.prePlug(device);
     if (Number(device.address) !== address)
-      throw new Difference(`${id} is plugged at ${device.address}, in QEMU at ${address}`);
+      throw new Difference(`${id ?? 'a device'} is plugged at ${device.address}, in QEMU at ${address}`);
     this.memory.devices.plug(device);
-    this.#plugged.set(id, device);
+    this.#plugged.set(address, device);
   }
 
-  unplug(id: string): void {
-    const device = this.#plugged.get(id);
+  unplug(address: number): void {
+    const device = this.#plugged.get(address);
     if (device === undefined) return;
     if (device instanceof VirtioMem) device.setRequestedSize(0);
     this.memory.devices.unplug(device);
-    this.#plugged.delete(id);
+    this.#plugged.delete(address);
   }
 
   /** @param answered by QEMU @throws {Difference} we answer something else */
@@ -170,7 +171,7 @@ export class RecordedMachine {
     const count = this.#plugs.get(id) ?? 0;
     this.#plugs.set(id, count + 1);
     const { objects } = this.#recording;
-    const made = objects.filter((object) => object['id'] === id && object['memdev'] !== undefined);
+    const made = objects.filter((object) => (object['id'] ?? '') === id && object['memdev'] !== undefined);
     const options = made[count] ?? made.at(-1);
     if (options === undefined) throw new Difference(`${id}: the recording has no such device`);
     const before = objects.slice(0, objects.indexOf(options));
@@ -181,7 +182,7 @@ export class RecordedMachine {
     if (options['type']!.startsWith('virtio-mem')) return this.#virtioMem(options, backend, wanted);
     // persistent memory on the PCI bus takes no socket
     const slots = options['type'] === 'virtio-pmem-pci' ? new DimmSlots(1) : this.memory.dimmSlots;
-    const dimm = { id, backend, slots, address: wanted, ...slotOf(options) };
+    const dimm = { ...(id === '' ? {} : { id }), backend, slots, address: wanted, ...slotOf(options) };
     return options['type'] === 'nvdimm'
       ? new Nvdimm({ ...dimm, labelSize: BigInt(sizeOf(options['label-size'] ?? '0')) })
       : new PcDimm(dimm);
@@ -190,7 +191,7 @@ export class RecordedMachine {
   #virtioMem(options: RecordedObject, backend: RamBackend, address: bigint): VirtioMem {
     const blockSize = options['block-size'];
     return new VirtioMem({
-      id: options['id']!,
+      ...(options['id'] === undefined ? {} : { id: options['id'] }),
       backend,
       requestedSize: sizeOf(options['requested-size'] ?? '0'),
       dynamicMemslots: options['dynamic-memslots'] === 'on',

@@ -44,7 +44,11 @@ export type RecordedEvent =
   | RecordedMessage
   | RecordedCommit
   | { readonly ev: 'vhost_init' | 'start' | 'stop' | 'cleanup'; readonly dev: number }
-  | { readonly ev: 'mdev_plug' | 'mdev_pre_plug' | 'mdev_unplug'; readonly id: string; readonly addr: number }
+  | {
+      readonly ev: 'mdev_plug' | 'mdev_pre_plug' | 'mdev_unplug';
+      readonly id: string | null;
+      readonly addr: number;
+    }
   | RecordedVmemRequest
   | { readonly ev: 'vmem_resp'; readonly type: number }
   | { readonly ev: 'vmem_reset' | 'other' };
@@ -176,17 +180,30 @@ export const optionsAfter = (qemu: readonly string[], ...names: string[]): Recor
   qemu
     .filter((_, index) => names.includes(qemu[index - 1] ?? ''))
     .map((text) =>
-      Object.fromEntries(
-        text
-          .split(',')
-          .map((option, index) => optionOf(index === 0 && !option.includes('=') ? `type=${option}` : option)),
-      ),
+      text.startsWith('{')
+        ? optionsIn(JSON.parse(text) as object)
+        : Object.fromEntries(
+            text
+              .split(',')
+              .map((option, index) =>
+                optionOf(index === 0 && !option.includes('=') ? `type=${option}` : option),
+              ),
+          ),
     );
 
 const optionOf = (option: string): [string, string] => {
   const at = option.indexOf('=');
   return at < 0 ? [option, 'on'] : [option.slice(0, at), option.slice(at + 1)];
 };
+
+/** Options as JSON, in the words of a command line. */
+const optionsIn = (given: object): RecordedObject =>
+  Object.fromEntries(
+    Object.entries(given).map(([key, value]) => [
+      key === 'driver' || key === 'qom-type' ? 'type' : key,
+      value === true ? 'on' : value === false ? 'off' : String(value),
+    ]),
+  );
 
 /** What commands created; one that is answered with an error created nothing. */
 function createdIn(log: readonly unknown[]): RecordedObject[] {
@@ -207,11 +224,7 @@ function createdBy(line: unknown): RecordedObject[] {
   if (typeof line !== 'object' || line === null) return [];
   const { execute, arguments: given } = line as { readonly execute?: string; readonly arguments?: object };
   if ((execute === 'device_add' || execute === 'object-add') && given !== undefined) {
-    const options = Object.entries(given).map(([key, value]) => [
-      key === 'driver' || key === 'qom-type' ? 'type' : key,
-      value === true ? 'on' : value === false ? 'off' : String(value),
-    ]);
-    return [Object.fromEntries(options) as RecordedObject];
+    return [optionsIn(given)];
   }
   return Object.values(line).flatMap(createdBy);
 }

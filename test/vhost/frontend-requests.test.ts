@@ -134,7 +134,7 @@ test('a back-end that asks and never reads is left alone', () => {
     rig.socket.send(request, []);
     rig.server.serve();
   }
-  expect(rig.server.failure?.code).toBe('SYSTEM');
+  expect(rig.server.failure?.code).toBe('TIMEOUT');
 });
 
 test('a flood is served in pieces', () => {
