@@ -126,13 +126,25 @@ export class SpawnedBackend {
   /** Listening is seen in /proc: connecting to find out would use up the one connection some back-ends serve. */
   async #listening(): Promise<void> {
     const deadline = performance.now() + START_TIMEOUT_MS;
-    while (!(await readFile('/proc/net/unix', 'utf8')).includes(this.socketPath)) {
+    while (!listens(await readFile('/proc/net/unix', 'utf8'), this.socketPath)) {
       if (this.#child.exitCode !== null || this.#child.pid === undefined)
         throw new Error(`the back-end ended, status ${this.#child.exitCode}: ${this.messages}`);
       if (performance.now() > deadline) throw new Error(`the back-end does not listen: ${this.messages}`);
       await delay(5);
     }
   }
+}
+
+/** Flags of a socket in /proc/net/unix: it listens. Bound is not enough. */
+const ACCEPTS_CONNECTIONS = 0x10000;
+
+/** @param sockets what /proc/net/unix says; proc(5) */
+function listens(sockets: string, path: string): boolean {
+  return sockets.split('\n').some((line) => {
+    if (!line.endsWith(` ${path}`)) return false;
+    const [, , , flags = ''] = line.split(/\s+/);
+    return (Number.parseInt(flags, 16) & ACCEPTS_CONNECTIONS) !== 0;
+  });
 }
 
 function argumentsFor({ args }: BackendCommand, socket: string, dir: string): readonly string[] {

@@ -4,6 +4,7 @@
  */
 import { performance } from 'node:perf_hooks';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { ConfigError } from '../errors.ts';
 import { GiB, KiB, MiB } from '../units.ts';
 import type { BackendSource, StressBackend } from './backend.ts';
 import { Figures } from './figures.ts';
@@ -30,7 +31,7 @@ export interface CampaignOptions {
   readonly restarts?: number;
   /** How long an answer may take. Default 5 s. */
   readonly timeoutMs?: number;
-  /** How long a sequence is cut down. Default 20 s. */
+  /** How long a sequence is cut down. Default 30 s. */
   readonly shrinkMs?: number;
   readonly shape?: Partial<StressShape>;
   /** What the back-end is. Default `fs`. */
@@ -110,7 +111,7 @@ class Campaign {
   }
 
   async #shrinkAll(): Promise<void> {
-    const { source, shrinkMs = 20_000, isStopped, onProgress } = this.#options;
+    const { source, shrinkMs = 30_000, isStopped, onProgress } = this.#options;
     for (const violation of this.#violations)
       await shorten(violation, {
         source,
@@ -173,7 +174,7 @@ class Campaign {
   /** Runs plans one after the other on one back-end. */
   async #phase(name: string, plans: readonly PlanOf[], lead?: readonly Operation[]): Promise<void> {
     const began = performance.now();
-    const { source, seed, isStopped = () => false } = this.#options;
+    const { seed, isStopped = () => false } = this.#options;
     if (isStopped()) return this.#skip(name, 'stopped');
     const history: Operation[] = [];
     const changes = this.#figures.changes;
@@ -185,20 +186,22 @@ class Campaign {
       outcome = 'violated';
       return error.isHarmless;
     };
-    const backend = await source.start();
+    const backend = await this.#started(violated);
     try {
-      using run = new StressRun(this.#runOptions(backend), this.#figures);
-      this.#advertised ??= run.advertised;
-      this.#isProcessSeen ||= run.seesProcess;
-      const plan = new Plan(run.model, new Random(seed));
-      const parts = [lead ?? plan.writeAll(), ...plans.map((part) => part(plan)), plan.empty()];
-      const ending = await this.#perform(run, parts, { name, history, violated });
-      if (ending === 'stopped' && outcome === 'passed') outcome = 'stopped';
-      if (ending === 'done') await run.finish();
+      if (backend !== undefined) {
+        using run = new StressRun(this.#runOptions(backend), this.#figures);
+        this.#advertised ??= run.advertised;
+        this.#isProcessSeen ||= run.seesProcess;
+        const plan = new Plan(run.model, new Random(seed));
+        const parts = [lead ?? plan.writeAll(), ...plans.map((part) => part(plan)), plan.empty()];
+        const ending = await this.#perform(run, parts, { name, history, violated });
+        if (ending === 'stopped' && outcome === 'passed') outcome = 'stopped';
+        if (ending === 'done') await run.finish();
+      }
     } catch (error) {
       violated(error);
     } finally {
-      await backend.stop();
+      await backend?.stop();
     }
     this.#phases.push({
       name,
@@ -208,6 +211,17 @@ class Campaign {
       milliseconds: Math.round(performance.now() - began),
     });
     return undefined;
+  }
+
+  /** @returns undefined if it does not start, though it did before */
+  async #started(violated: (error: unknown) => boolean): Promise<StressBackend | undefined> {
+    try {
+      return await this.#options.source.start();
+    } catch (error) {
+      if (this.#phases.length === 0 || !(error instanceof ConfigError)) throw error;
+      violated(new Violation('restart', error.message, { cause: error }));
+      return undefined;
+    }
   }
 
   /** @returns how it ended: `broken`, there is nothing to go on with */

@@ -7,26 +7,61 @@ export interface Footprint {
   readonly bytes: number;
   /** Descriptors of such files. */
   readonly memfds: number;
-  /** All descriptors. */
-  readonly fds: number;
+  readonly eventfds: number;
+  readonly sockets: number;
+  /** All other descriptors: files it serves, timers, whatever it needs for itself. */
+  readonly others: number;
 }
+
+/** Descriptors of its own that a back-end may keep for later, such as that of a file it was asked for. */
+const CACHED = 8;
 
 /** @returns undefined if the process is gone, or may not be looked at */
 export function footprintOf(pid: number): Footprint | undefined {
   try {
     const guest = readFileSync(`/proc/${pid}/maps`, 'utf8').split('\n').filter(isGuestMemory);
     const links = readdirSync(`/proc/${pid}/fd`).map((fd) => linkOf(`/proc/${pid}/fd/${fd}`));
+    const count = (start: string): number => links.filter((link) => link.startsWith(start)).length;
+    const [memfds, eventfds, sockets] = [count('/memfd:'), count('anon_inode:[eventfd]'), count('socket:')];
     return {
       mappings: guest.length,
       bytes: guest.reduce((sum, line) => sum + sizeOf(line), 0),
-      memfds: links.filter((link) => link.startsWith('/memfd:')).length,
-      fds: links.length,
+      memfds,
+      eventfds,
+      sockets,
+      others: links.length - memfds - eventfds - sockets,
     };
   } catch (error) {
     if (error instanceof Error && 'code' in error) return undefined;
     throw error;
   }
 }
+
+/** @returns what a process holds that it did not hold before; empty if that is nothing */
+export function surplus(before: Footprint, now: Footprint): string {
+  return FIELDS.filter(([name]) => now[name] > before[name] + (name === 'others' ? CACHED : 0))
+    .map(([name, what]) => `${what} ${now[name]}, before ${before[name]}`)
+    .join('; ');
+}
+
+/** No guest memory: what a process may hold that was disconnected. Descriptors of its own are its own affair. */
+export const NO_MEMORY: Footprint = {
+  mappings: 0,
+  bytes: 0,
+  memfds: 0,
+  eventfds: Infinity,
+  sockets: Infinity,
+  others: Infinity,
+};
+
+const FIELDS = [
+  ['mappings', 'mappings of guest memory'],
+  ['bytes', 'bytes of guest memory'],
+  ['memfds', 'descriptors of guest memory'],
+  ['eventfds', 'eventfds'],
+  ['sockets', 'sockets'],
+  ['others', 'other descriptors'],
+] as const satisfies readonly (readonly [keyof Footprint, string])[];
 
 /**
  * Which process has guest memory mapped: one of those named, or a descendant of one. A back-end may have put itself

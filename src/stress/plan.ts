@@ -3,7 +3,7 @@
  * operations. A plan reads the model that follows the operations, and goes on once the one it gave was done.
  */
 import type { StressModel } from './model.ts';
-import type { Access, Operation, Place } from './operation.ts';
+import type { Access, MemoryOperation, Operation, Place } from './operation.ts';
 import type { Random } from './random.ts';
 
 /** Buffers lie in the first pages of a piece of memory and in its last. */
@@ -94,21 +94,26 @@ export class Plan {
     }
   }
 
-  #change(inclination: number): Operation {
+  #change(inclination: number): MemoryOperation {
+    const change = this.#plainChange(inclination);
+    const during = this.#model.readsDuring({ ...change, during: this.#reads() });
+    return during.length === 0 ? change : { ...change, during };
+  }
+
+  #plainChange(inclination: number): MemoryOperation {
     const random = this.#random;
     const { shape, facts } = this.#model;
     const dice = random.below(100);
-    const during = this.#reads();
     if (dice < DIMM_SHARE && facts.hasDimms && shape.dimms > 0) {
       const dimm = random.below(shape.dimms);
-      return { op: this.#model.isPlugged(dimm) ? 'unplug' : 'plug', dimm, ...during };
+      return { op: this.#model.isPlugged(dimm) ? 'unplug' : 'plug', dimm };
     }
     if (dice < DIMM_SHARE + RESIZE_SHARE && facts.vmemSlotSizes.length > 0) {
       const vmem = random.below(facts.vmemSlotSizes.length);
-      return { op: 'resize', vmem, units: random.below(shape.vmemSize / shape.vmemUnit + 1), ...during };
+      return { op: 'resize', vmem, units: random.below(shape.vmemSize / shape.vmemUnit + 1) };
     }
     const slot = this.#slot(random.fraction() < inclination);
-    return { op: this.#model.isMapped(slot) ? 'unmap' : 'map', slot, ...during };
+    return { op: this.#model.isMapped(slot) ? 'unmap' : 'map', slot };
   }
 
   /** A slot that is free if one is to be mapped, else one that is mapped, as far as there are such. */
@@ -123,11 +128,9 @@ export class Plan {
     return start;
   }
 
-  #reads(): { readonly during?: readonly Access[] } {
+  #reads(): readonly Access[] {
     const count = this.#random.below(MAX_DURING + 1);
-    if (count === 0) return {};
-    const during = Array.from({ length: count }, () => ({ place: this.#somewhere(), chunk: this.#chunk() }));
-    return { during };
+    return Array.from({ length: count }, () => ({ place: this.#somewhere(), chunk: this.#chunk() }));
   }
 
   #access(place: Place): Operation {
@@ -145,7 +148,7 @@ export class Plan {
   }
 
   /** Memory that is there after this change. */
-  #placeOf(change: Operation): Place | undefined {
+  #placeOf(change: MemoryOperation): Place | undefined {
     if (change.op === 'map') return this.#in('slot', change.slot);
     if (change.op === 'plug') return this.#in('dimm', change.dimm);
     if (change.op === 'resize' && change.units > 0) return this.#in('vmem', change.vmem);

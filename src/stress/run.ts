@@ -3,7 +3,7 @@
  */
 import { performance } from 'node:perf_hooks';
 import type { Figures } from './figures.ts';
-import { type Footprint, footprintOf } from './footprint.ts';
+import { type Footprint, footprintOf, NO_MEMORY, surplus } from './footprint.ts';
 import { StressModel } from './model.ts';
 import { type Access, type MemoryOperation, type Operation, operationText } from './operation.ts';
 import { StressMachine, type StressMachineOptions } from './stress-machine.ts';
@@ -83,7 +83,7 @@ export class StressRun implements Disposable {
     }
     this[Symbol.dispose]();
     if (pid !== undefined && this.#options.backend.wait === undefined)
-      await this.#settled(pid, 'it was disconnected', NOTHING);
+      await this.#settled(pid, 'it was disconnected', NO_MEMORY);
   }
 
   [Symbol.dispose](): void {
@@ -95,9 +95,9 @@ export class StressRun implements Disposable {
     const deadline = performance.now() + this.#options.timeoutMs;
     for (;;) {
       const now = footprintOf(pid);
-      const surplus = now === undefined ? '' : leftOver(before, now);
-      if (surplus === '') return;
-      if (performance.now() > deadline) throw new Violation('leak', `after ${when}: ${surplus}`);
+      const text = now === undefined ? '' : surplus(before, now);
+      if (text === '') return;
+      if (performance.now() > deadline) throw new Violation('leak', `after ${when}: ${text}`);
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   }
@@ -208,19 +208,3 @@ export class StressRun implements Disposable {
       throw new TypeError(`the machine has ${used} regions, the model of the run ${this.model.used}`);
   }
 }
-
-/** Of guest memory; descriptors of its own it may have as many as it likes. */
-const NOTHING: Footprint = { mappings: 0, bytes: 0, memfds: 0, fds: Infinity };
-
-function leftOver(before: Footprint, now: Footprint): string {
-  const names = ['mappings', 'bytes', 'memfds', 'fds'] as const;
-  const wrong = names.filter((name) => now[name] > before[name]);
-  return wrong.map((name) => `${NAMES[name]} ${now[name]}, before ${before[name]}`).join('; ');
-}
-
-const NAMES = {
-  mappings: 'mappings of guest memory',
-  bytes: 'bytes of guest memory',
-  memfds: 'descriptors of guest memory',
-  fds: 'descriptors',
-} as const;

@@ -1,5 +1,6 @@
 /** Finds the shortest sequence that shows a violation, by trying parts of a longer one on fresh back-ends. */
 import { performance } from 'node:perf_hooks';
+import { ConfigError } from '../errors.ts';
 import type { BackendSource, StressBackend } from './backend.ts';
 import { Figures } from './figures.ts';
 import type { Operation } from './operation.ts';
@@ -25,17 +26,40 @@ export async function shorten(violation: ViolationReport, options: ShortenOption
   const { budgetMs, isStopped = () => false, onProgress } = options;
   const began = performance.now();
   const spent = (): number => performance.now() - began;
-  const shrunk = await shrink(
-    violation.sequence,
-    (sequence) => {
-      onProgress?.(Math.floor(Math.min(budgetMs, spent()) / 1000), Math.ceil(budgetMs / 1000));
-      return shows(violation.kind, sequence, options);
-    },
-    { isSpent: () => isStopped() || spent() > budgetMs },
-  );
-  violation.sequence = shrunk.items;
+  const isSpent = (): boolean => isStopped() || spent() > budgetMs;
+  const attempt = (sequence: readonly Operation[]): Promise<boolean> => {
+    onProgress?.(Math.floor(Math.min(budgetMs, spent()) / 1000), Math.ceil(budgetMs / 1000));
+    return shows(violation.kind, sequence, options);
+  };
+  const shrunk = await shrink(violation.sequence, attempt, { isSpent });
+  violation.sequence = await withoutReads(shrunk.items, attempt, isSpent);
   violation.isShortest = shrunk.isMinimal;
   violation.tries = shrunk.tries;
+}
+
+/** Leaves out reads during changes where they have nothing to do with it. */
+async function withoutReads(
+  sequence: readonly Operation[],
+  attempt: (sequence: readonly Operation[]) => Promise<boolean>,
+  isSpent: () => boolean,
+): Promise<readonly Operation[]> {
+  let best = sequence;
+  const plain = best.map(withoutDuring);
+  if (plain.every((operation, at) => operation === best[at]) || isSpent()) return best;
+  if (await attempt(plain)) return plain;
+  for (const at of sequence.keys()) {
+    const simpler = best.with(at, withoutDuring(best[at]!));
+    if (simpler[at] === best[at]) continue;
+    if (isSpent()) break;
+    if (await attempt(simpler)) best = simpler;
+  }
+  return best;
+}
+
+function withoutDuring(operation: Operation): Operation {
+  if (!('during' in operation)) return operation;
+  const { during: _, ...plain } = operation;
+  return plain;
 }
 
 /** Whether the same kind of violation comes of a sequence. */
@@ -44,7 +68,8 @@ async function shows(
   sequence: readonly Operation[],
   { source, runOptions }: ShortenOptions,
 ): Promise<boolean> {
-  const backend = await source.start();
+  const backend = await startedBy(source);
+  if (backend === undefined) return false;
   try {
     using run = new StressRun(runOptions(backend), new Figures());
     for (const operation of sequence) if (await isShownBy(run, operation, kind)) return true;
@@ -67,6 +92,16 @@ async function isShownBy(run: StressRun, operation: Operation, kind: ViolationKi
     return false;
   } catch (error) {
     if (error instanceof Violation && error.isHarmless && error.kind !== kind) return false;
+    throw error;
+  }
+}
+
+/** @returns undefined if it does not start this time */
+async function startedBy(source: BackendSource): Promise<StressBackend | undefined> {
+  try {
+    return await source.start();
+  } catch (error) {
+    if (error instanceof ConfigError) return undefined;
     throw error;
   }
 }

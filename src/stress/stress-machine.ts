@@ -1,5 +1,6 @@
 /** The machine of a stress run: a sparse array of memslots, sockets for modules, virtio-mem devices, one back-end. */
-import { MemoryDeviceError, ProtocolError } from '../errors.ts';
+import { ConfigError, MemoryDeviceError, ProtocolError } from '../errors.ts';
+import type { OwnedFd } from '../host/owned-fd.ts';
 import { peerProcess } from '../host/stat.ts';
 import type { GuestBuffer } from '../machine/guest-ram.ts';
 import type { GuestVirtioMem } from '../machine/guest-virtio-mem.ts';
@@ -198,7 +199,7 @@ export class StressMachine implements Disposable {
 
   #connect(): MachineDevice {
     const { backend, timeoutMs, device = 'fs', requestQueues = 1 } = this.#options;
-    const socket = backend.connect();
+    const socket = this.#openSocket();
     this.#peer = peerProcess(socket.fd);
     return this.#machine.addDevice({
       name: 'fs0',
@@ -207,6 +208,15 @@ export class StressMachine implements Disposable {
       queues: device === 'fs' ? requestQueues + 1 : requestQueues, // a file system has hiprio, too
       ...(backend.wait === undefined ? {} : { wait: backend.wait }),
     });
+  }
+
+  #openSocket(): OwnedFd {
+    try {
+      return this.#options.backend.connect();
+    } catch (error) {
+      if (error instanceof ConfigError || !(error instanceof Error)) throw error;
+      throw new Violation('died', error.message, { cause: error });
+    }
   }
 
   #mount(): StressStore {

@@ -15,7 +15,7 @@ const options = (
   operations: 300,
   restarts: 2,
   timeoutMs: 500,
-  shrinkMs: 2000,
+  shrinkMs: 60_000,
   ...more,
 });
 
@@ -67,15 +67,14 @@ test('a region that is lost with another one is found, and cut down to a few ope
   expect(kinds(right)).toEqual([]);
 });
 
-test('memory that is not the one that was given is found', async () => {
-  const report = await runCampaign(options(inProcess(12, mapsElsewhere(7)), { restarts: 0 }));
-  const storm = report.violations.find(({ phase }) => phase === 'storm');
-  expect(storm?.kind).toBe('lost');
-  expect(storm?.sequence.length).toBeLessThanOrEqual(12);
+test('memory that is not the one that was given is found, and needs three operations', async () => {
+  const report = await runCampaign(options(inProcess(12, mapsElsewhere(7)), { operations: 0, restarts: 0 }));
+  expect(kinds(report)).toEqual(['lost']);
+  expect(report.violations[0]?.sequence.map(({ op }) => op)).toEqual(['write', 'fill', 'read']);
 });
 
 test('a refusal within the limit is found', async () => {
-  const report = await runCampaign(options(inProcess(10, refusesAt(4)), { restarts: 0 }));
+  const report = await runCampaign(options(inProcess(10, refusesAt(4)), { operations: 0, restarts: 0 }));
   expect(new Set(kinds(report))).toEqual(new Set(['refused']));
   const [first] = report.violations;
   expect(first?.sequence).toEqual([{ op: 'fill' }]);
