@@ -26,10 +26,15 @@ const WORD = {
   totalExtlen: InHeader.offset.totalExtlen / 4,
 } as const;
 
-/** Copies the header in. The chain has at least its 40 readable bytes. */
+/** Copied together with the header: the arguments of READ and WRITE, or most names. A multiple of 4. */
+const AT_ONCE = HEADER + 40;
+
+/** Copies the header in, and some of what follows. The chain has at least its 40 readable bytes. */
 export function copyHeader(bytes: GuestBytes, chain: Chain, request: FuseRequest): void {
+  const size = Math.min(chain.readableBytes, AT_ONCE);
   request.chain = chain;
-  bytes.readChain(chain, 0, HEADER, request.input, 0);
+  request.copied = size;
+  bytes.readChain(chain, 0, size, request.input, 0);
   readHeader(request);
 }
 
@@ -66,8 +71,11 @@ export function copyBody(
   const wanted = row.names.length === 0 && row.trailer !== 'value' ? 0 : rest;
   if (HEADER + row.argSize + wanted > MAX_REQUEST_COPY - 4) return -Errno.E2BIG;
   if (wireSize === row.argSize) {
-    if (wireSize + wanted > 0) bytes.readChain(chain, HEADER, wireSize + wanted, input, HEADER);
+    const { copied } = request;
+    const missing = HEADER + wireSize + wanted - copied;
+    if (missing > 0) bytes.readChain(chain, copied, missing, input, copied);
   } else {
+    // An older guest. What was copied there is not looked at: it is copied again, to where it belongs.
     bytes.readChain(chain, HEADER, wireSize, input, HEADER);
     input.u32.fill(0, (HEADER + wireSize) / 4, (HEADER + row.argSize) / 4);
     bytes.readChain(chain, HEADER + wireSize, wanted, input, HEADER + row.argSize);

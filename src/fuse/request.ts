@@ -69,17 +69,22 @@ export class FuseRequest {
 
   /** @internal The chain served; undefined while a deferred request is retried, which has no data buffers. */
   chain: Chain | undefined = undefined;
+  /** @internal Octets of the request that `copyHeader` has copied, header included. */
+  copied = 0;
   /** @internal Bytes of the request by its header, checked against the chain. */
   length = 0;
   /** @internal Where the data after the arguments starts, in bytes of the chain's readable part. */
   dataStart = 0;
   /** @internal The copied request: header, arguments, names. */
   readonly input: Scratch;
+  /** @internal The whole reply: its header, then the octets of `reply`. */
+  readonly output: Scratch;
   readonly #iovecs: Iovecs;
 
   constructor(host: Pick<HostMemory, 'allocate'>) {
     this.input = host.allocate(MAX_REQUEST_COPY);
-    this.reply = host.allocate(MAX_TRANSFER);
+    this.output = host.allocate(OutHeader.size + MAX_TRANSFER);
+    this.reply = behindHeader(this.output);
     this.arg = this.input.u32.subarray(ARGUMENT_WORD);
     this.argAddress = this.input.address + InHeader.size;
     this.#iovecs = new Iovecs(host);
@@ -145,4 +150,18 @@ export class FuseRequest {
     const start = this.dataStart + from;
     return this.#iovecs.readable(this.chain, start, Math.min(size, this.length - start));
   }
+}
+
+/** The part of a reply's scratch that is payload, in the widths the whole has. */
+function behindHeader({ address, size, u8, u16, u32, i32, view }: Scratch): Scratch {
+  const header = OutHeader.size;
+  return {
+    address: address + header,
+    size: size - header,
+    u8: u8.subarray(header),
+    u16: u16.subarray(header / 2),
+    u32: u32.subarray(header / 4),
+    i32: i32.subarray(header / 4),
+    view: new DataView(view.buffer, view.byteOffset + header),
+  };
 }

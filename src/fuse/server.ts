@@ -4,8 +4,8 @@
  * Nothing a guest puts into a chain makes this throw. What has no room for an answer, or no header to answer to, is
  * given back with used length 0; anything else that is wrong is answered with an error.
  *
- * Order of stores: payload first, header last, and the caller publishes the used index after both; so a guest that
- * sees the used element sees the whole reply.
+ * Order of stores: the reply in whatever order, and the caller publishes the used index after it; so a guest that sees the
+ * used element sees the whole reply.
  */
 import { Errno, MAX_ERRNO } from '../../protocol/errno.ts';
 import { FuseInitFlag } from '../../protocol/fuse-flags.ts';
@@ -22,7 +22,7 @@ import { negotiate } from './init.ts';
 import { MOUNT_STATE_SIZE, type MountGate, MountState } from './mount-state.ts';
 import { type OperationRow, OPERATIONS } from './operations.ts';
 import { FuseRequest } from './request.ts';
-import type { GuestAccess, HostMemory, Scratch } from './scratch.ts';
+import type { GuestAccess, HostMemory } from './scratch.ts';
 
 /** Answer of `handle`: the chain is kept and completed later. The same as a vhost device's. */
 export const CHAIN_DEFERRED = -1;
@@ -67,7 +67,6 @@ export class FuseServer {
   readonly #log: Log;
   readonly #bytes: GuestBytes;
   readonly #request: FuseRequest;
-  readonly #outHeader: Scratch;
   readonly #deferred: DeferredRequests;
   readonly #rows: readonly (OperationRow | undefined)[];
   readonly #methods: readonly (Operation | undefined)[];
@@ -88,7 +87,6 @@ export class FuseServer {
     this.#log = log;
     this.#bytes = new GuestBytes(host, guest);
     this.#request = new FuseRequest(host);
-    this.#outHeader = host.allocate(OutHeader.size);
     this.#deferred = new DeferredRequests(this.#bytes, guest);
     this.#rows = Array.from({ length: OPCODES }, (_, opcode) => rowOf(opcode));
     this.#methods = this.#rows.map((row) => row && fileSystem[row.method]?.bind(fileSystem));
@@ -203,18 +201,17 @@ export class FuseServer {
     if (result === NO_REPLY) return 0;
     const request = this.#request;
     const size = this.#fillHeader(request.uniqueLo, request.uniqueHi, result, request.replyRoom);
-    if (size > 0 && !request.isPayloadInPlace)
-      this.#bytes.writeChain(chain, OutHeader.size, size, request.reply);
-    this.#bytes.writeChain(chain, 0, OutHeader.size, this.#outHeader);
-    return OutHeader.size + size;
+    const written = OutHeader.size + size;
+    this.#bytes.writeChain(chain, 0, request.isPayloadInPlace ? OutHeader.size : written, request.output);
+    return written;
   }
 
   /** Writes the reply of a request that waited. @returns bytes written; 0 if the guest took the buffer away */
   #replyLater(deferred: Deferred, result: number): number {
     if (result === NO_REPLY) return 0;
     const size = this.#fillHeader(deferred.uniqueLo, deferred.uniqueHi, result, deferred.replyRoom);
-    if (size > 0 && !this.#deferred.write(deferred, OutHeader.size, size, this.#request.reply)) return 0;
-    return this.#deferred.write(deferred, 0, OutHeader.size, this.#outHeader) ? OutHeader.size + size : 0;
+    const written = OutHeader.size + size;
+    return this.#deferred.write(deferred, 0, written, this.#request.output) ? written : 0;
   }
 
   /**
@@ -226,7 +223,7 @@ export class FuseServer {
     if (result < -MAX_ERRNO) throw new RangeError(`a file system's method returned ${result}`);
     const error = result < 0 ? result : result > room ? -Errno.EIO : 0;
     const size = error < 0 ? 0 : result;
-    const words = this.#outHeader.u32;
+    const words = this.#request.output.u32;
     words[OutHeader.offset.len / 4] = OutHeader.size + size;
     words[OutHeader.offset.error / 4] = error; // stores modulo 2^32: two's complement
     words[OutHeader.offset.unique / 4] = uniqueLo;
@@ -321,7 +318,7 @@ export class FuseServer {
       return forgetMany(this.#bytes, chain, request, this.#fileSystem) ? 0 : this.#ignore('length');
     // Both are one number of 64 bits.
     if (length < HEADER + Math.max(ForgetIn.size, InterruptIn.size)) return this.#ignore('length');
-    this.#bytes.readChain(chain, HEADER, ForgetIn.size, request.input, HEADER);
+    // Copied with the header.
     if (opcode === FuseOpcode.FORGET) this.#fileSystem.forget?.(request.nodeid, request.u64(0));
     else {
       this.interrupt(request.arg[0]!, request.arg[1]!);
