@@ -19,7 +19,6 @@ import {
   BenchMount,
   FILE_SIZE,
   type Layout,
-  LINUX_LAYOUT,
   machineOptions,
   NAMES,
   nameOf,
@@ -70,7 +69,7 @@ export async function startPeer(
   name: PeerName,
   command: BackendCommand,
   requestQueues: number,
-  layout: Layout = LINUX_LAYOUT,
+  layout: Layout,
   parent = MEMORY,
 ): Promise<Peer> {
   const backend = await SpawnedBackend.start(command, parent);

@@ -4,6 +4,7 @@
  *
  *   --seconds N       for each row and back-end, default 3
  *   --only REGEX      rows whose "group: name" matches
+ *   --layout WORDS    how requests lie in the ring: any of direct, merged, flags (no event_idx); as Linux has it by default
  *   --json FILE       the result, machine-readable
  *   --check           status 1 if processor time per request is more than 10 % above the baseline
  *   --write-baseline  stores the result as baseline
@@ -21,7 +22,7 @@ import { generatorCost, latency, throughput } from './measure.ts';
 import { commandOf, type Peer, type PeerName, pin, startPeer, stopPeers } from './peer.ts';
 import { markdown, svg } from './report.ts';
 import { type Baseline, baselineOf, type Figure, regressions, type Result } from './result.ts';
-import { SLOTS } from './rig.ts';
+import { type Layout, SLOTS } from './rig.ts';
 import { slotTimes } from './slot-times.ts';
 import { startTimes } from './start-times.ts';
 import { GETATTR, LATENCY, MANY_SLOTS, MODES, RANDREAD, type Row, THROUGHPUT, TWO_QUEUES } from './suite.ts';
@@ -33,6 +34,7 @@ const { values: options } = parseArgs({
   options: {
     seconds: { type: 'string', default: '3' },
     only: { type: 'string', default: '' },
+    layout: { type: 'string', default: '' },
     json: { type: 'string' },
     check: { type: 'boolean', default: false },
     'write-baseline': { type: 'boolean', default: false },
@@ -42,6 +44,11 @@ const { values: options } = parseArgs({
 const seconds = Number(options.seconds);
 const ms = 1000 * seconds;
 const only = new RegExp(options.only);
+const layout: Layout = {
+  eventIdx: !options.layout.includes('flags'),
+  isIndirect: !options.layout.includes('direct'),
+  isMerged: options.layout.includes('merged'),
+};
 const figures: Figure[] = [];
 const commands = new Map<PeerName, BackendCommand>();
 for (const name of ['ours', 'rust', 'c'] as const) {
@@ -132,7 +139,7 @@ async function withPeers(
       const isOurs = name === 'ours';
       const more =
         isOurs && queues > 1 ? (commandOf('ours', [`--num-request-queues=${queues}`]) ?? command) : command;
-      peers.push(await startPeer(name, more, isOurs ? queues : 1, undefined, parent));
+      peers.push(await startPeer(name, more, isOurs ? queues : 1, layout, parent));
     }
     await use(peers);
   } finally {
