@@ -11,6 +11,7 @@
  * A row is live; or cold: forgotten by the guest, but its file handle is kept for when the name is looked up again; or
  * free. What is cold is the row the guest forgot last, up to `COLD_ROWS` of them.
  */
+import type { GrowingWords } from './growing-words.ts';
 import type { OctetPool } from './octet-pool.ts';
 import { loadOrdered, storeFenced, storeOrdered } from './ordered.ts';
 import { COLD_ROWS, HeaderWord, INODE_WORDS, type TableMemory } from './table-memory.ts';
@@ -62,23 +63,18 @@ const FIRST_BUCKETS = 256;
 export class InodeTable {
   readonly #isShared: boolean;
   readonly #header: Int32Array;
-  readonly #i32: Int32Array;
-  readonly #u32: Uint32Array;
-  readonly #f64: Float64Array;
-  readonly #address: number;
-  readonly #rows: number;
-  readonly #buckets: Int32Array;
+  /** Words of the rows. */
+  readonly #words: GrowingWords;
+  readonly #maxRows: number;
+  readonly #buckets: GrowingWords;
   readonly #cold: Int32Array;
   readonly #pool: OctetPool;
 
   constructor(memory: TableMemory, pool: OctetPool) {
     this.#isShared = memory.isShared;
     this.#header = memory.header;
-    this.#i32 = memory.inodes.i32;
-    this.#u32 = memory.inodes.u32;
-    this.#f64 = new Float64Array(memory.inodes.u8.buffer);
-    this.#address = memory.inodes.address;
-    this.#rows = memory.inodeRows;
+    this.#words = memory.inodes;
+    this.#maxRows = memory.inodeRows;
     this.#buckets = memory.buckets;
     this.#cold = memory.cold;
     this.#pool = pool;
@@ -100,12 +96,16 @@ export class InodeTable {
   /** The row a nodeid is of if it is anyone's: `isNodeid` tells. Any time. @returns −1 if there is no such row */
   slotIn(nodeid: number): number {
     const slot = (nodeid >>> 0) & SLOT_MASK; // >>> takes the low 32 bits, whatever the size
-    return slot !== 0 && slot < this.top ? slot : -1;
+    if (slot === 0 || slot >= this.top) return -1;
+    this.#words.ensure((slot + 1) * INODE_WORDS * 4); // another thread may have added it
+    return slot;
   }
 
   /** Whether the row is now the inode of that nodeid. Any time. */
   isNodeid(slot: number, nodeid: number): boolean {
-    return loadOrdered(this.#i32, slot * INODE_WORDS + SERIAL) === Math.floor(nodeid / 2 ** SLOT_BITS) + 1;
+    return (
+      loadOrdered(this.#words.i32, slot * INODE_WORDS + SERIAL) === Math.floor(nodeid / 2 ** SLOT_BITS) + 1
+    );
   }
 
   /** Both at once. */
@@ -115,130 +115,130 @@ export class InodeTable {
   }
 
   isLive(slot: number): boolean {
-    return this.#i32[slot * INODE_WORDS + SERIAL] !== 0;
+    return this.#words.i32[slot * INODE_WORDS + SERIAL] !== 0;
   }
 
   /** What makes a nodeid of the slot; 0 unless the row is live. */
   serial(slot: number): number {
-    return this.#i32[slot * INODE_WORDS + SERIAL]!;
+    return this.#words.i32[slot * INODE_WORDS + SERIAL]!;
   }
 
   lookups(slot: number): number {
-    return this.#f64[(slot * INODE_WORDS + LOOKUPS) / 2]!;
+    return this.#words.f64[(slot * INODE_WORDS + LOOKUPS) / 2]!;
   }
 
   addLookups(slot: number, count: number): void {
     const at = (slot * INODE_WORDS + LOOKUPS) / 2;
-    this.#f64[at] = Math.max(0, this.#f64[at]! + count);
+    this.#words.f64[at] = Math.max(0, this.#words.f64[at]! + count);
   }
 
   /** References we hold: open files, children that are found again through this directory, locks. */
   pins(slot: number): number {
-    return this.#i32[slot * INODE_WORDS + PINS]!;
+    return this.#words.i32[slot * INODE_WORDS + PINS]!;
   }
 
   addPins(slot: number, count: number): void {
-    this.#i32[slot * INODE_WORDS + PINS]! += count;
+    this.#words.i32[slot * INODE_WORDS + PINS]! += count;
   }
 
   /** Index of the mount the inode is on. Fixed while the row is anyone's. */
   mount(slot: number): number {
-    return this.#i32[slot * INODE_WORDS + MOUNT]!;
+    return this.#words.i32[slot * INODE_WORDS + MOUNT]!;
   }
 
   /** The format bits of st_mode: they never change. */
   format(slot: number): number {
-    return this.#i32[slot * INODE_WORDS + FORMAT]! & 0xffff;
+    return this.#words.i32[slot * INODE_WORDS + FORMAT]! & 0xffff;
   }
 
   flags(slot: number): number {
-    return this.#i32[slot * INODE_WORDS + FLAGS]!;
+    return this.#words.i32[slot * INODE_WORDS + FLAGS]!;
   }
 
   setFlags(slot: number, flags: number): void {
-    this.#i32[slot * INODE_WORDS + FLAGS]! |= flags;
+    this.#words.i32[slot * INODE_WORDS + FLAGS]! |= flags;
   }
 
   clearFlags(slot: number, flags: number): void {
-    this.#i32[slot * INODE_WORDS + FLAGS]! &= ~flags;
+    this.#words.i32[slot * INODE_WORDS + FLAGS]! &= ~flags;
   }
 
   /** O_PATH descriptor, or −1. Any time: it stays open while the row is marked. */
   fd(slot: number): number {
-    return loadOrdered(this.#i32, slot * INODE_WORDS + FD);
+    return loadOrdered(this.#words.i32, slot * INODE_WORDS + FD);
   }
 
   setFd(slot: number, fd: number): void {
-    storeFenced(this.#isShared, this.#i32, slot * INODE_WORDS + FD, fd);
+    storeFenced(this.#isShared, this.#words.i32, slot * INODE_WORDS + FD, fd);
   }
 
   /** Where the descriptor stands in the ring of evictable ones. */
   ringAt(slot: number): number {
-    return this.#i32[slot * INODE_WORDS + RING_AT]!;
+    return this.#words.i32[slot * INODE_WORDS + RING_AT]!;
   }
 
   setRingAt(slot: number, at: number): void {
-    this.#i32[slot * INODE_WORDS + RING_AT] = at;
+    this.#words.i32[slot * INODE_WORDS + RING_AT] = at;
   }
 
   /** The descriptor was used since the eviction hand came by. Any time: a lost store does no harm. */
   isRecent(slot: number): boolean {
-    return this.#i32[slot * INODE_WORDS + RECENT] !== 0;
+    return this.#words.i32[slot * INODE_WORDS + RECENT] !== 0;
   }
 
   setRecent(slot: number, isRecent: number): void {
-    this.#i32[slot * INODE_WORDS + RECENT] = isRecent;
+    this.#words.i32[slot * INODE_WORDS + RECENT] = isRecent;
   }
 
   /** Directory in which the inode was last seen, 0 when not noted. */
   parent(slot: number): number {
-    return this.#i32[slot * INODE_WORDS + PARENT]!;
+    return this.#words.i32[slot * INODE_WORDS + PARENT]!;
   }
 
   nameAt(slot: number): number {
-    return this.#i32[slot * INODE_WORDS + NAME_AT]!;
+    return this.#words.i32[slot * INODE_WORDS + NAME_AT]!;
   }
 
   nameLength(slot: number): number {
-    return this.#u32[slot * INODE_WORDS + FORMAT]! >>> 16;
+    return this.#words.u32[slot * INODE_WORDS + FORMAT]! >>> 16;
   }
 
   setName(slot: number, parent: number, at: number, length: number): void {
     const row = slot * INODE_WORDS;
-    this.#i32[row + PARENT] = parent;
-    this.#i32[row + NAME_AT] = at;
-    this.#u32[row + FORMAT] = (this.#u32[row + FORMAT]! & 0xffff) | (length << 16);
+    this.#words.i32[row + PARENT] = parent;
+    this.#words.i32[row + NAME_AT] = at;
+    this.#words.u32[row + FORMAT] = (this.#words.u32[row + FORMAT]! & 0xffff) | (length << 16);
   }
 
   isInode(slot: number, mount: number, inoLo: number, inoHi: number): boolean {
     const row = slot * INODE_WORDS;
-    const words = this.#u32;
+    const words = this.#words.u32;
     return words[row + INO] === inoLo && words[row + INO + 1] === inoHi && words[row + MOUNT] === mount;
   }
 
   /** When the inode was made: low 32 bits of the second, and nanoseconds. Both 0 where the file system cannot tell. */
   isBorn(slot: number, second: number, nano: number): boolean {
     const row = slot * INODE_WORDS;
-    return this.#u32[row + BIRTH_SECOND] === second && this.#u32[row + BIRTH_NANO] === nano;
+    return this.#words.u32[row + BIRTH_SECOND] === second && this.#words.u32[row + BIRTH_NANO] === nano;
   }
 
   setBirth(slot: number, second: number, nano: number): void {
     const row = slot * INODE_WORDS;
-    this.#u32[row + BIRTH_SECOND] = second;
-    this.#u32[row + BIRTH_NANO] = nano;
+    this.#words.u32[row + BIRTH_SECOND] = second;
+    this.#words.u32[row + BIRTH_NANO] = nano;
   }
 
   /** The first row, live or cold, with this host identity, or −1; there may be several: see `findNext`. */
   find(mount: number, inoLo: number, inoHi: number): number {
-    return this.#search(this.#buckets[this.#bucketOf(hash(mount, inoLo, inoHi))]!, mount, inoLo, inoHi);
+    return this.#search(this.#buckets.i32[this.#bucketOf(hash(mount, inoLo, inoHi))]!, mount, inoLo, inoHi);
   }
 
   /** The next row with the same identity, or −1. */
   findNext(slot: number): number {
     const row = slot * INODE_WORDS;
-    const words = this.#u32;
+    const words = this.#words.u32;
     return this.#search(
-      this.#i32[row + NEXT]!,
+      this.#words.i32[row + NEXT]!,
       words[row + MOUNT]!,
       words[row + INO]!,
       words[row + INO + 1]!,
@@ -249,7 +249,7 @@ export class InodeTable {
     let slot = first;
     while (slot !== 0) {
       if (this.isInode(slot, mount, inoLo, inoHi)) return slot;
-      slot = this.#i32[slot * INODE_WORDS + NEXT]!;
+      slot = this.#words.i32[slot * INODE_WORDS + NEXT]!;
     }
     return -1;
   }
@@ -263,8 +263,8 @@ export class InodeTable {
     const slot = this.#takeRow();
     if (slot < 0) return -1;
     const row = slot * INODE_WORDS;
-    const words = this.#i32;
-    this.#f64[(row + LOOKUPS) / 2] = 0;
+    const words = this.#words.i32;
+    this.#words.f64[(row + LOOKUPS) / 2] = 0;
     words[row + PINS] = 0;
     words[row + MOUNT] = mount;
     words[row + INO] = inoLo;
@@ -286,14 +286,14 @@ export class InodeTable {
   /** Gives the row a nodeid, one that none had before. */
   publish(slot: number): void {
     const row = slot * INODE_WORDS;
-    this.#i32[row + USED]! += 1;
+    this.#words.i32[row + USED]! += 1;
     this.#header[HeaderWord.INODE_COUNT]! += 1;
-    storeOrdered(this.#i32, row + SERIAL, this.#i32[row + USED]!);
+    storeOrdered(this.#words.i32, row + SERIAL, this.#words.i32[row + USED]!);
   }
 
   /** Takes the nodeid away: unknown from here on. */
   unpublish(slot: number): void {
-    storeFenced(this.#isShared, this.#i32, slot * INODE_WORDS + SERIAL, 0);
+    storeFenced(this.#isShared, this.#words.i32, slot * INODE_WORDS + SERIAL, 0);
     this.#header[HeaderWord.INODE_COUNT]! -= 1;
   }
 
@@ -311,7 +311,7 @@ export class InodeTable {
 
   /** Whether the row may be used once more. */
   canWarm(slot: number): boolean {
-    return this.#i32[slot * INODE_WORDS + USED]! < MAX_SERIAL;
+    return this.#words.i32[slot * INODE_WORDS + USED]! < MAX_SERIAL;
   }
 
   /** Makes a cold row live again, with a nodeid of its own. */
@@ -339,8 +339,8 @@ export class InodeTable {
     this.unindex(slot);
     const row = slot * INODE_WORDS;
     this.#dropHandle(slot);
-    if (this.#i32[row + USED]! >= MAX_SERIAL) return; // this row has no nodeid left: it is never used again
-    this.#i32[row + NEXT] = this.#header[HeaderWord.INODE_FREE]!;
+    if (this.#words.i32[row + USED]! >= MAX_SERIAL) return; // this row has no nodeid left: it is never used again
+    this.#words.i32[row + NEXT] = this.#header[HeaderWord.INODE_FREE]!;
     this.#header[HeaderWord.INODE_FREE] = slot;
   }
 
@@ -349,31 +349,31 @@ export class InodeTable {
     if ((this.flags(slot) & InodeFlag.UNINDEXED) !== 0) return;
     this.setFlags(slot, InodeFlag.UNINDEXED);
     const bucket = this.#bucketOf(this.#hashOf(slot));
-    const next = this.#i32[slot * INODE_WORDS + NEXT]!;
-    let at = this.#buckets[bucket]!;
+    const next = this.#words.i32[slot * INODE_WORDS + NEXT]!;
+    let at = this.#buckets.i32[bucket]!;
     if (at === slot) {
-      this.#buckets[bucket] = next;
+      this.#buckets.i32[bucket] = next;
       return;
     }
     for (;;) {
-      const after = this.#i32[at * INODE_WORDS + NEXT]!;
+      const after = this.#words.i32[at * INODE_WORDS + NEXT]!;
       if (after === slot) break;
       at = after;
     }
-    this.#i32[at * INODE_WORDS + NEXT] = next;
+    this.#words.i32[at * INODE_WORDS + NEXT] = next;
   }
 
   /** Whether the row has a file handle. Fixed while the row is anyone's. */
   hasHandle(slot: number): boolean {
-    return this.#i32[slot * INODE_WORDS + HANDLE] !== 0;
+    return this.#words.i32[slot * INODE_WORDS + HANDLE] !== 0;
   }
 
   /** Address of the row's `struct file_handle`. Any time while the row is marked. */
   handleAddress(slot: number): number {
     const at = slot * INODE_WORDS + HANDLE;
-    return this.#u32[at]! <= ROW_HANDLE_OCTETS
-      ? this.#address + at * 4
-      : this.#pool.addressOf(this.#u32[at + 2]!);
+    return this.#words.u32[at]! <= ROW_HANDLE_OCTETS
+      ? this.#words.address + at * 4
+      : this.#pool.addressOf(this.#words.u32[at + 2]!);
   }
 
   /** Stores the `struct file_handle` that starts at `words[0]`. @returns false if there is no room for it */
@@ -385,10 +385,10 @@ export class InodeTable {
       const place = this.#pool.allocate(size * 4);
       if (place === 0) return false;
       this.#pool.setWords(place, words, 0, size);
-      this.#u32[at + 2] = place;
-    } else for (let i = 2; i < size; i += 1) this.#u32[at + i] = words[i]!;
-    this.#u32[at + 1] = words[1]!;
-    this.#u32[at] = octets;
+      this.#words.u32[at + 2] = place;
+    } else for (let i = 2; i < size; i += 1) this.#words.u32[at + i] = words[i]!;
+    this.#words.u32[at + 1] = words[1]!;
+    this.#words.u32[at] = octets;
     return true;
   }
 
@@ -396,28 +396,29 @@ export class InodeTable {
   isHandle(slot: number, words: Uint32Array): boolean {
     const octets = words[0]!;
     const at = slot * INODE_WORDS + HANDLE;
-    if (this.#u32[at] !== octets || this.#u32[at + 1] !== words[1]) return false;
+    if (this.#words.u32[at] !== octets || this.#words.u32[at + 1] !== words[1]) return false;
     const size = handleWords(octets);
-    if (octets > ROW_HANDLE_OCTETS) return this.#pool.areWords(this.#u32[at + 2]!, words, 0, size);
-    for (let i = 2; i < size; i += 1) if (this.#u32[at + i] !== words[i]) return false;
+    if (octets > ROW_HANDLE_OCTETS) return this.#pool.areWords(this.#words.u32[at + 2]!, words, 0, size);
+    for (let i = 2; i < size; i += 1) if (this.#words.u32[at + i] !== words[i]) return false;
     return true;
   }
 
   #dropHandle(slot: number): void {
     const at = slot * INODE_WORDS + HANDLE;
-    const octets = this.#u32[at]!;
-    if (octets > ROW_HANDLE_OCTETS) this.#pool.free(this.#u32[at + 2]!, handleWords(octets) * 4);
-    this.#u32[at] = 0;
+    const octets = this.#words.u32[at]!;
+    if (octets > ROW_HANDLE_OCTETS) this.#pool.free(this.#words.u32[at + 2]!, handleWords(octets) * 4);
+    this.#words.u32[at] = 0;
   }
 
   #takeRow(): number {
     const reused = this.#header[HeaderWord.INODE_FREE]!;
     if (reused !== 0) {
-      this.#header[HeaderWord.INODE_FREE] = this.#i32[reused * INODE_WORDS + NEXT]!;
+      this.#header[HeaderWord.INODE_FREE] = this.#words.i32[reused * INODE_WORDS + NEXT]!;
       return reused;
     }
     const slot = this.top;
-    if (slot >= this.#rows) return -1;
+    if (slot >= this.#maxRows) return -1;
+    this.#words.ensure((slot + 1) * INODE_WORDS * 4);
     this.#header[HeaderWord.INODE_TOP] = slot + 1;
     return slot;
   }
@@ -435,27 +436,28 @@ export class InodeTable {
 
   #hashOf(slot: number): number {
     const row = slot * INODE_WORDS;
-    return hash(this.#u32[row + MOUNT]!, this.#u32[row + INO]!, this.#u32[row + INO + 1]!);
+    return hash(this.#words.u32[row + MOUNT]!, this.#words.u32[row + INO]!, this.#words.u32[row + INO + 1]!);
   }
 
   #link(slot: number): void {
     const bucket = this.#bucketOf(this.#hashOf(slot));
-    this.#i32[slot * INODE_WORDS + NEXT] = this.#buckets[bucket]!;
-    this.#buckets[bucket] = slot;
+    this.#words.i32[slot * INODE_WORDS + NEXT] = this.#buckets.i32[bucket]!;
+    this.#buckets.i32[bucket] = slot;
   }
 
   #splitBucket(): void {
     const header = this.#header;
     const base = header[HeaderWord.BUCKET_BASE]!;
     const bucket = header[HeaderWord.BUCKET_SPLIT]!;
-    if (base + bucket >= this.#buckets.length) return;
-    let slot = this.#buckets[bucket]!;
-    this.#buckets[bucket] = 0;
+    if ((base + bucket) * 4 >= this.#buckets.size) return;
+    this.#buckets.ensure((base + bucket + 1) * 4);
+    let slot = this.#buckets.i32[bucket]!;
+    this.#buckets.i32[bucket] = 0;
     const isLast = bucket + 1 === base;
     header[HeaderWord.BUCKET_SPLIT] = isLast ? 0 : bucket + 1;
     if (isLast) header[HeaderWord.BUCKET_BASE] = base * 2;
     while (slot !== 0) {
-      const next = this.#i32[slot * INODE_WORDS + NEXT]!;
+      const next = this.#words.i32[slot * INODE_WORDS + NEXT]!;
       this.#link(slot);
       slot = next;
     }

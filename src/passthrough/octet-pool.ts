@@ -2,6 +2,7 @@
  * Chunks of a few octets in the tables' memory: names of inodes that can only be found again by name, and file handles
  * too long for a row. What is given back is used again for the same size. Under the lock.
  */
+import type { GrowingWords } from './growing-words.ts';
 import { HeaderWord, type TableMemory } from './table-memory.ts';
 
 /** Chunks are multiples of this. */
@@ -10,17 +11,11 @@ const MAX_OCTETS = 17 * GRANULE;
 
 export class OctetPool {
   readonly #header: Int32Array;
-  readonly #u8: Uint8Array;
-  readonly #u32: Uint32Array;
-  readonly #address: number;
-  readonly #granules: number;
+  readonly #octets: GrowingWords;
 
   constructor({ header, octets }: TableMemory) {
     this.#header = header;
-    this.#u8 = octets.u8;
-    this.#u32 = octets.u32;
-    this.#address = octets.address;
-    this.#granules = octets.size / GRANULE;
+    this.#octets = octets;
   }
 
   /** @param size up to 272 octets. @returns where, never 0; 0 when there is no room left */
@@ -30,11 +25,13 @@ export class OctetPool {
     const list = HeaderWord.OCTETS_FREE + granules;
     const free = this.#header[list]!;
     if (free !== 0) {
-      this.#header[list] = this.#u32[free * (GRANULE / 4)]!;
+      this.#header[list] = this.#octets.u32[free * (GRANULE / 4)]!;
       return free;
     }
     const at = Math.max(this.#header[HeaderWord.OCTETS_TOP]!, 1);
-    if (at + granules > this.#granules) return 0;
+    const end = (at + granules) * GRANULE;
+    if (end > this.#octets.size) return 0;
+    this.#octets.ensure(end);
     this.#header[HeaderWord.OCTETS_TOP] = at + granules;
     return at;
   }
@@ -42,43 +39,43 @@ export class OctetPool {
   /** Gives back what `allocate` gave for so many octets. */
   free(at: number, size: number): void {
     const list = HeaderWord.OCTETS_FREE + granulesOf(size);
-    this.#u32[at * (GRANULE / 4)] = this.#header[list]!;
+    this.#octets.u32[at * (GRANULE / 4)] = this.#header[list]!;
     this.#header[list] = at;
   }
 
   /** Address of a chunk. */
   addressOf(at: number): number {
-    return this.#address + at * GRANULE;
+    return this.#octets.address + at * GRANULE;
   }
 
   /** Stores words into a chunk. */
   setWords(at: number, from: Uint32Array, start: number, count: number): void {
     const to = at * (GRANULE / 4);
-    for (let i = 0; i < count; i += 1) this.#u32[to + i] = from[start + i]!;
+    for (let i = 0; i < count; i += 1) this.#octets.u32[to + i] = from[start + i]!;
   }
 
   areWords(at: number, other: Uint32Array, start: number, count: number): boolean {
     const from = at * (GRANULE / 4);
-    for (let i = 0; i < count; i += 1) if (this.#u32[from + i] !== other[start + i]) return false;
+    for (let i = 0; i < count; i += 1) if (this.#octets.u32[from + i] !== other[start + i]) return false;
     return true;
   }
 
   /** Stores octets into a chunk. */
   set(at: number, from: Uint8Array, start: number, length: number): void {
     const to = at * GRANULE;
-    for (let i = 0; i < length; i += 1) this.#u8[to + i] = from[start + i]!;
+    for (let i = 0; i < length; i += 1) this.#octets.u8[to + i] = from[start + i]!;
   }
 
   /** Copies octets with a NUL behind them to `to[0]`. */
   copy(at: number, length: number, to: Uint8Array): void {
     const from = at * GRANULE;
-    for (let i = 0; i < length; i += 1) to[i] = this.#u8[from + i]!;
+    for (let i = 0; i < length; i += 1) to[i] = this.#octets.u8[from + i]!;
     to[length] = 0;
   }
 
   are(at: number, length: number, other: Uint8Array, start: number): boolean {
     const from = at * GRANULE;
-    for (let i = 0; i < length; i += 1) if (this.#u8[from + i] !== other[start + i]) return false;
+    for (let i = 0; i < length; i += 1) if (this.#octets.u8[from + i] !== other[start + i]) return false;
     return true;
   }
 }

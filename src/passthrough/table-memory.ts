@@ -6,7 +6,9 @@
  * call that may wait. A share that one thread serves takes no lock at all.
  */
 import { NativeMemory } from '../host/native-memory.ts';
+import { Cleanup } from '../host/owned-fd.ts';
 import { SharedLock } from '../host/shared-lock.ts';
+import { GrowingWords } from './growing-words.ts';
 
 /** Words of an inode's row. */
 export const INODE_WORDS = 24;
@@ -52,16 +54,18 @@ export const HeaderWord = {
 /** Rows tried for, the most first: under strict overcommit or a limit on address space less may have to do. */
 const INODE_ROWS = [2 ** 25, 2 ** 22, 2 ** 19];
 const OCTETS_PER_ROW = 32;
-const MAX_RING = 2 ** 22;
+const MAX_RING = 2 ** 20;
 
-export const MAX_HANDLES = 2 ** 21;
-export const MAX_MOUNTS = 2 ** 14;
+const HEADER_WORDS = 64;
+const HANDLE_ARRAYS = 7;
+export const MAX_HANDLES = 2 ** 20;
+export const MAX_MOUNTS = 2 ** 12;
 export const COLD_ROWS = 2 ** 15;
 export const MAX_LEFTOVERS = 4 * MAX_THREADS * MARKS_PER_THREAD;
-export const MAX_CARRIERS = 2 ** 18;
+export const MAX_CARRIERS = 2 ** 16;
 export const CARRIER_WORDS = 12;
 export const CARRIER_BUCKETS = 1024;
-export const MAX_RANGES = 2 ** 20;
+export const MAX_RANGES = 2 ** 18;
 export const RANGE_WORDS = 8;
 export const MOUNT_WORDS = 8;
 
@@ -71,7 +75,15 @@ export interface TableHandover {
   readonly fdLimit: number;
   readonly inodes: number;
   readonly octets: number;
+  readonly buckets: number;
   readonly rest: number;
+}
+
+interface Pieces {
+  readonly inodes: GrowingWords;
+  readonly octets: GrowingWords;
+  readonly buckets: GrowingWords;
+  readonly rest: NativeMemory;
 }
 
 export class TableMemory implements Disposable {
@@ -79,16 +91,17 @@ export class TableMemory implements Disposable {
   readonly inodeRows: number;
   readonly fdLimit: number;
   /** Rows of inodes. */
-  readonly inodes: NativeMemory;
+  readonly inodes: GrowingWords;
   /** Names, and file handles longer than a row has room for. */
-  readonly octets: NativeMemory;
+  readonly octets: GrowingWords;
   readonly header: Int32Array;
   readonly marks: Int32Array;
   readonly leftovers: Int32Array;
   readonly mounts: Uint32Array;
   readonly cold: Int32Array;
   readonly ring: Int32Array;
-  readonly buckets: Int32Array;
+  /** First rows of the chains of inodes with the same hash. */
+  readonly buckets: GrowingWords;
   /** One word of each handle's row after the other: an array each. */
   readonly handleWords: readonly Int32Array[];
   readonly carriers: Int32Array;
@@ -99,17 +112,17 @@ export class TableMemory implements Disposable {
   readonly #locksLock: SharedLock;
 
   private constructor(
-    memory: readonly [NativeMemory, NativeMemory, NativeMemory],
+    { inodes, octets, buckets, rest }: Pieces,
     inodeRows: number,
     fdLimit: number,
     isShared: boolean,
   ) {
-    const [inodes, octets, rest] = memory;
     this.isShared = isShared;
     this.inodeRows = inodeRows;
     this.fdLimit = fdLimit;
     this.inodes = inodes;
     this.octets = octets;
+    this.buckets = buckets;
     this.#rest = rest;
     this.#lock = new SharedLock(rest, HeaderWord.LOCK * 4);
     this.#locksLock = new SharedLock(rest, HeaderWord.LOCKS_LOCK * 4);
@@ -123,41 +136,50 @@ export class TableMemory implements Disposable {
       const piece = words(count);
       return new Uint32Array(piece.buffer, piece.byteOffset, piece.length);
     };
-    this.header = words(64);
+    this.header = words(HEADER_WORDS);
     this.marks = words(MAX_THREADS * MARKS_PER_THREAD);
     this.leftovers = words(MAX_LEFTOVERS);
     this.mounts = unsigned(MAX_MOUNTS * MOUNT_WORDS);
     this.cold = words(COLD_ROWS);
-    this.ring = words(Math.min(fdLimit, MAX_RING) + 1);
-    this.handleWords = Array.from({ length: 7 }, () => words(MAX_HANDLES));
+    this.ring = words(ringSize(fdLimit));
+    this.handleWords = Array.from({ length: HANDLE_ARRAYS }, () => words(MAX_HANDLES));
     this.carrierBuckets = words(CARRIER_BUCKETS);
     this.carriers = words(MAX_CARRIERS * CARRIER_WORDS);
     this.ranges = unsigned(MAX_RANGES * RANGE_WORDS);
-    this.buckets = words(inodeRows);
   }
 
   /** @throws {RangeError} if there is not even address space for few inodes */
   static reserve(fdLimit: number, isShared: boolean): TableMemory {
     for (const rows of INODE_ROWS)
       try {
-        const sizes = sizesOf(rows, fdLimit);
-        const memory = sizes.map((size) => NativeMemory.reserve(size));
-        return new TableMemory([memory[0]!, memory[1]!, memory[2]!], rows, fdLimit, isShared);
+        return TableMemory.#reserve(rows, fdLimit, isShared);
       } catch (error) {
         if (rows === INODE_ROWS.at(-1)) throw error;
       }
     throw new RangeError('no table size to try');
   }
 
+  static #reserve(inodeRows: number, fdLimit: number, isShared: boolean): TableMemory {
+    using undo = new Cleanup();
+    const pieces = {
+      inodes: undo.use(GrowingWords.reserve(inodeRows * INODE_WORDS * 4)),
+      octets: undo.use(GrowingWords.reserve(inodeRows * OCTETS_PER_ROW)),
+      buckets: undo.use(GrowingWords.reserve(inodeRows * 4)),
+      rest: undo.use(NativeMemory.reserve(restSize(fdLimit))),
+    };
+    undo.keep();
+    return new TableMemory(pieces, inodeRows, fdLimit, isShared);
+  }
+
   /** The memory another thread reserved, and unmaps, shared from both sides. */
-  static attach({ inodeRows, fdLimit, inodes, octets, rest }: TableHandover): TableMemory {
-    const sizes = sizesOf(inodeRows, fdLimit);
-    return new TableMemory(
-      [NativeMemory.at(inodes, sizes[0]), NativeMemory.at(octets, sizes[1]), NativeMemory.at(rest, sizes[2])],
-      inodeRows,
-      fdLimit,
-      true,
-    );
+  static attach({ inodeRows, fdLimit, inodes, octets, buckets, rest }: TableHandover): TableMemory {
+    const pieces = {
+      inodes: GrowingWords.at(inodes, inodeRows * INODE_WORDS * 4),
+      octets: GrowingWords.at(octets, inodeRows * OCTETS_PER_ROW),
+      buckets: GrowingWords.at(buckets, inodeRows * 4),
+      rest: NativeMemory.at(rest, restSize(fdLimit)),
+    };
+    return new TableMemory(pieces, inodeRows, fdLimit, true);
   }
 
   get handover(): TableHandover {
@@ -167,13 +189,19 @@ export class TableMemory implements Disposable {
       fdLimit,
       inodes: this.inodes.address,
       octets: this.octets.address,
+      buckets: this.buckets.address,
       rest: this.#rest.address,
     };
   }
 
   /** Takes the tables' lock. Not recursive. */
   acquire(): void {
-    if (this.isShared) this.#lock.acquire();
+    if (!this.isShared) return;
+    this.#lock.acquire();
+    // Other threads may have made the tables longer.
+    this.inodes.ensure(this.header[HeaderWord.INODE_TOP]! * INODE_WORDS * 4);
+    this.octets.ensure(this.header[HeaderWord.OCTETS_TOP]! * 16);
+    this.buckets.ensure((this.header[HeaderWord.BUCKET_BASE]! + this.header[HeaderWord.BUCKET_SPLIT]!) * 4);
   }
 
   release(): void {
@@ -191,8 +219,9 @@ export class TableMemory implements Disposable {
 
   /** Unmaps what this thread reserved, when no other thread uses it any more. No table may be touched after. */
   [Symbol.dispose](): void {
-    this.inodes.unmap();
-    this.octets.unmap();
+    this.inodes[Symbol.dispose]();
+    this.octets[Symbol.dispose]();
+    this.buckets[Symbol.dispose]();
     this.#rest.unmap();
   }
 }
@@ -200,20 +229,20 @@ export class TableMemory implements Disposable {
 /** Each array starts on a page of its own, whatever the size of pages is. */
 const pages = (bytes: number): number => Math.ceil(bytes / 65536) * 65536;
 
-function sizesOf(inodeRows: number, fdLimit: number): readonly [number, number, number] {
+function restSize(fdLimit: number): number {
   const arrays = [
-    64,
+    HEADER_WORDS,
     MAX_THREADS * MARKS_PER_THREAD,
     MAX_LEFTOVERS,
     MAX_MOUNTS * MOUNT_WORDS,
     COLD_ROWS,
-    Math.min(fdLimit, MAX_RING) + 1,
-    ...Array.from({ length: 7 }, () => MAX_HANDLES),
+    ringSize(fdLimit),
+    ...Array.from({ length: HANDLE_ARRAYS }, () => MAX_HANDLES),
     CARRIER_BUCKETS,
     MAX_CARRIERS * CARRIER_WORDS,
     MAX_RANGES * RANGE_WORDS,
-    inodeRows,
   ];
-  const rest = arrays.reduce((sum, words) => sum + pages(words * 4), 0);
-  return [inodeRows * INODE_WORDS * 4, inodeRows * OCTETS_PER_ROW, rest];
+  return arrays.reduce((sum, words) => sum + pages(words * 4), 0);
 }
+
+const ringSize = (fdLimit: number): number => Math.min(fdLimit, MAX_RING) + 1;
