@@ -184,7 +184,12 @@ export class StressRun implements Disposable {
         cause: error,
       });
     }
-    this.#machine.reconnect();
+    try {
+      this.#machine.reconnect();
+    } catch (error) {
+      const { message } = asViolation(error, true, 'connecting again');
+      throw new Violation('restart', message, { cause: error });
+    }
   }
 
   #startRead({ place, chunk }: Access): PendingRead {

@@ -43,7 +43,7 @@ export class StressMachine implements Disposable {
   readonly #dimmAddresses: number[] = [];
   readonly #ram: GuestBuffer;
   readonly #advertised: number;
-  #device: MachineDevice;
+  readonly #device: MachineDevice;
   #store: StressStore | undefined;
   #peer = 0;
 
@@ -167,14 +167,10 @@ export class StressMachine implements Disposable {
     this.#store = this.#mount();
   }
 
-  /** The back-end was started again: connects, gives it all memory there is now, and mounts. */
+  /** The back-end was started again: connects, gives it all memory and queues there are now, and mounts. */
   reconnect(): void {
     this.#store = undefined;
-    this.#removeDevice();
-    this.#device = this.#connect();
-    const { limit } = this.#device.frontend;
-    if (limit !== this.#advertised)
-      throw new Violation('restart', `it came back with ${limit} memory slots, it had ${this.#advertised}`);
+    this.#device.reconnect(this.#openSocket());
     this.#store = this.#mount();
   }
 
@@ -188,19 +184,9 @@ export class StressMachine implements Disposable {
     this.#machine.close();
   }
 
-  /** Its back-end is gone: that it cannot be told to stop is no news. */
-  #removeDevice(): void {
-    try {
-      this.#machine.removeDevice(this.#device);
-    } catch (error) {
-      if (!(error instanceof ProtocolError)) throw error;
-    }
-  }
-
   #connect(): MachineDevice {
     const { backend, timeoutMs, device = 'fs', requestQueues = 1 } = this.#options;
     const socket = this.#openSocket();
-    this.#peer = peerProcess(socket.fd);
     return this.#machine.addDevice({
       name: 'fs0',
       socket,
@@ -212,7 +198,9 @@ export class StressMachine implements Disposable {
 
   #openSocket(): OwnedFd {
     try {
-      return this.#options.backend.connect();
+      const socket = this.#options.backend.connect();
+      this.#peer = peerProcess(socket.fd);
+      return socket;
     } catch (error) {
       if (error instanceof ConfigError || !(error instanceof Error)) throw error;
       throw new Violation('died', error.message, { cause: error });
