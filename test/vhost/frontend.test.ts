@@ -1,8 +1,15 @@
 /** The front-end against a back-end that says what a test tells it to. */
+import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { maskOf } from '../../protocol/bits.ts';
-import { FrontendRequest, ProtocolFeature, VhostUserHeader } from '../../protocol/vhost-user.ts';
-import { U64, VringState } from '../../protocol/vhost-user-payloads.ts';
+import {
+  FrontendRequest,
+  type FrontendRequestName,
+  ProtocolFeature,
+  VhostUserHeader,
+} from '../../protocol/vhost-user.ts';
+import { ShmemConfig, U64, VringState } from '../../protocol/vhost-user-payloads.ts';
+import { frontendRow } from '../../protocol/vhost-user-requests.ts';
 import { createEventfd } from '../../src/host/eventfd.ts';
 import { OwnedFd } from '../../src/host/owned-fd.ts';
 import { MessageSocket, socketPair } from '../../src/host/unix-socket.ts';
@@ -149,4 +156,62 @@ test('an answer may come in pieces', () => {
 
 test('nobody listens', () => {
   expect(() => VhostUserFrontend.connect('/nonexistent/socket')).toThrow(refusal('SYSTEM'));
+});
+
+const uuid = Uint8Array.from({ length: 16 }, (_, index) => index);
+const shmem = { nregions: 1, memorySizes: [4096n, ...Array.from({ length: 255 }, () => 0n)] };
+
+test.each<[string, (frontend: VhostUserFrontend) => unknown, string, Uint8Array?]>([
+  ['RESET_OWNER', (frontend) => frontend.resetOwner(), ''],
+  ['SET_VRING_ENDIAN', (frontend) => frontend.setVringEndian(1, true), '0100000001000000'],
+  ['VRING_KICK', (frontend) => frontend.kickVring(3), '0300000000000000'],
+  ['SEND_RARP', (frontend) => frontend.sendRarp(0x1122_3344_5566n), '6655443322110000'],
+  ['NET_SET_MTU', (frontend) => frontend.setMtu(1500), 'dc05000000000000'],
+  [
+    'SET_CONFIG',
+    (frontend) => frontend.setConfig({ offset: 2, flags: 1, contents: Uint8Array.of(9) }),
+    '02000000010000000100000009',
+  ],
+  [
+    'IOTLB_MSG',
+    (frontend) => frontend.iotlb({ iova: 1n, size: 2n, uaddr: 3n, perm: 3, type: 2 }),
+    '0100000000000000020000000000000003000000000000000302000000000000',
+    U64.encode(0n),
+  ],
+  ['GET_SHMEM_CONFIG', (frontend) => frontend.getShmemConfig()[0], '', ShmemConfig.encode(shmem)],
+  [
+    'GET_SHARED_OBJECT',
+    (frontend) => frontend.getSharedObject(uuid),
+    Buffer.from(uuid).toString('hex'),
+    new Uint8Array(0),
+  ],
+])('%s is what the specification draws', (name, call, payload, answer = U64.encode(0n)) => {
+  const { frontend, seen, take } = rig((peer, { request }) => {
+    if (frontendRow(request)?.reply !== 'ack') peer.send(request, REPLY, answer);
+  });
+  call(frontend);
+  while (take() !== undefined);
+  expect(seen[0]).toEqual({
+    request: FrontendRequest[name as FrontendRequestName],
+    flags: 1,
+    payload,
+    fds: 0,
+  });
+});
+
+test('every request names its section of the specification', () => {
+  const source = readFileSync(new URL('../../src/vhost/frontend.ts', import.meta.url), 'utf8');
+  const requests = [...source.matchAll(/\/\*\*((?:(?!\*\/)[^])*)\*\/\n {2}(\w+)\([^]*?\n {2}\}/g)]
+    .map(([text, doc, name]) => ({ name, doc, sends: /\(R\.[A-Z_]+/.test(text) }))
+    .filter(({ sends }) => sends);
+  expect(requests.length).toBeGreaterThan(30);
+  expect(requests.filter(({ doc }) => !/spec §/.test(doc!)).map(({ name }) => name)).toEqual([]);
+});
+
+test('a back-end that does not read is given up when the deadline is over', () => {
+  const { frontend } = rig(never, { timeoutMs: 20 });
+  expect(() => {
+    for (let count = 0; count < 100_000; count += 1) frontend.setVringNum(0, 16);
+  }).toThrow(refusal('TIMEOUT'));
+  expect(frontend.failure?.message).toContain('last messages: > SET_VRING_NUM');
 });
