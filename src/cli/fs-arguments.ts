@@ -4,6 +4,7 @@
  * A flag of virtiofsd that we do not serve yet is refused by name, never ignored: an operator who asked for a
  * sandbox must not run without one. Values that describe what we do anyway are accepted.
  */
+import { availableParallelism } from 'node:os';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import type { DaemonOptions, Listen, LogLevel } from '../daemon/options.ts';
 import { ConfigError } from '../errors.ts';
@@ -21,6 +22,8 @@ const MAX_REQUEST_QUEUES = 1023;
 /** See DECISIONS.md. */
 const DEFAULT_POLL_MICROS = 50;
 const MAX_POLL_MICROS = 1000;
+/** The device thread and these: what the tables of a share have room for. */
+const MAX_QUEUE_THREADS = 63;
 const TAG_BYTES = 36;
 
 const CAPABILITIES = { type: 'fs', features: ['separate-options'] };
@@ -77,6 +80,7 @@ interface RawOptions {
   readonly rlimitNofile?: number;
   readonly maxMemSlots: number;
   readonly numRequestQueues: number;
+  readonly queueThreads: number | 'auto';
   readonly pollUs: number;
   readonly exitOnDisconnect?: boolean;
   readonly logLevel: string;
@@ -160,6 +164,12 @@ function declare(): Command {
       1,
     )
     .option(
+      '--queue-threads <n>',
+      `threads that serve the request queues, up to ${MAX_QUEUE_THREADS}; 0 serves all in one; auto: one per queue and processor, 0 for one queue`,
+      threadCount,
+      'auto',
+    )
+    .option(
       '--poll-us <n>',
       `microseconds to look for a busy guest's next request before sleeping, up to ${MAX_POLL_MICROS}; 0 sleeps at once`,
       integer(0, MAX_POLL_MICROS),
@@ -198,6 +208,7 @@ function toOptions(raw: RawOptions): DaemonOptions {
     tag: raw.tag,
     maxMemSlots: raw.maxMemSlots,
     requestQueues: raw.numRequestQueues,
+    queueThreads: toThreads(raw.queueThreads, raw.numRequestQueues),
     pollMicros: raw.pollUs,
     openFilesLimit: raw.rlimitNofile,
     exitOnDisconnect: raw.exitOnDisconnect ?? raw.fd !== undefined,
@@ -236,10 +247,25 @@ function toListen(raw: RawOptions): Listen {
   return { kind: 'path', path, group: raw.socketGroup };
 }
 
+/** With one queue, a thread of its own would only add a hop between what it shares with the others. */
+function toThreads(asked: number | 'auto', queues: number): number {
+  if (asked === 'auto') return queues === 1 ? 0 : Math.min(queues, availableParallelism(), MAX_QUEUE_THREADS);
+  if (asked > queues)
+    throw new ConfigError(
+      'BAD_OPTION',
+      `--queue-threads ${asked}; allowed up to --num-request-queues, ${queues}`,
+    );
+  return asked;
+}
+
 function checkTag(tag: string): void {
   const size = Buffer.byteLength(tag);
   if (size < 1 || size > TAG_BYTES)
     throw new ConfigError('BAD_OPTION', `--tag takes ${size} bytes; allowed 1 to ${TAG_BYTES}`);
+}
+
+function threadCount(text: string): number | 'auto' {
+  return text === 'auto' ? text : integer(0, MAX_QUEUE_THREADS)(text);
 }
 
 function integer(min: number, max: number): (text: string) => number {

@@ -8,23 +8,18 @@
 import { errnoName } from '../../protocol/errno.ts';
 import { readFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
-import { Worker } from 'node:worker_threads';
 import type { Logger } from 'pino';
 import { ConfigError } from '../errors.ts';
 import { createEventfd, signalEventfd } from '../host/eventfd.ts';
 import { setOpenFilesLimit } from '../host/limits.ts';
 import { OwnedFd } from '../host/owned-fd.ts';
-import type { DeviceThreadReport, DeviceThreadSetup } from './device-thread.ts';
+import { exitNow } from '../host/process-exit.ts';
 import { Listener } from './listener.ts';
 import { createLogger } from './logger.ts';
 import type { DaemonOptions } from './options.ts';
+import { ThreadGroup } from './thread-group.ts';
 
 const DEFAULT_OPEN_FILES = 1_000_000;
-/**
- * The data path allocates nothing, so little garbage comes up. Left alone, V8 lets it pile up: resident memory and
- * mappings then go up and down by half, which looks like a leak.
- */
-const YOUNG_GENERATION_MIB = 2;
 /** Milliseconds after a signal in which another one means the same. */
 const PATIENCE_MS = 1000;
 const STOP_SIGNALS = ['SIGTERM', 'SIGINT'] as const;
@@ -59,24 +54,12 @@ export async function runDaemon(options: DaemonOptions): Promise<number> {
 
 async function serve(options: DaemonOptions, log: Logger, stopFd: number): Promise<number> {
   using listener = Listener.open(options.listen);
-  const setup: DeviceThreadSetup = { options, listenFd: listener.fd, stopFd };
-  const thread = new Worker(new URL('./device-thread.js', import.meta.url), {
-    workerData: setup,
-    resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MIB },
-  });
-  return await ended(thread, (error) => log.fatal({ err: error }, 'device_thread_failed'));
-}
-
-/**
- * @returns 0 when the thread ended by itself, 1 after an error that nobody handled
- * @throws {ConfigError} what the thread found wrong with the options
- */
-function ended(thread: Worker, onError: (error: unknown) => void): Promise<number> {
-  return new Promise((resolve, reject) => {
-    thread.on('message', ({ code, message }: DeviceThreadReport) => reject(new ConfigError(code, message)));
-    thread.on('error', onError);
-    thread.on('exit', (status) => resolve(status === 0 ? 0 : 1));
-  });
+  const onStuck = (): void => {
+    listener.close();
+    exitNow(1);
+  };
+  const threads = new ThreadGroup({ log, stopFd, onStuck });
+  return await threads.run({ options, listenFd: listener.fd, stopFd });
 }
 
 /** The share takes its budget of descriptors from the limit this leaves in force. */

@@ -1,11 +1,12 @@
 /**
- * The device thread: owns the vhost-user socket, the memory table, the vrings and the share, in one blocking loop.
+ * The device thread: owns the vhost-user socket, the memory table and the share, and serves the vrings that no queue
+ * thread does, in one blocking loop.
  *
  * Everything in it is synchronous and in order. Front-ends are served one after the other; the next one waits in the
  * listening socket's backlog. The main thread wakes the loop through the stop eventfd: a worker that waits in a system
  * call hears nothing else.
  */
-import { parentPort, workerData } from 'node:worker_threads';
+import { parentPort, type TransferListItem, workerData } from 'node:worker_threads';
 import { Errno } from '../../protocol/errno.ts';
 import { ConfigError, ProtocolError } from '../errors.ts';
 import { FuseServer } from '../fuse/server.ts';
@@ -20,6 +21,8 @@ import { BackendSession } from '../vhost/backend.ts';
 import { FsDevice } from './fs-device.ts';
 import { createLogger } from './logger.ts';
 import type { DaemonOptions } from './options.ts';
+import type { QueueThreadSetup } from './queue-thread-messages.ts';
+import { DaemonQueueThreads } from './queue-threads.ts';
 
 /** What the main thread hands over, as a structured clone. The descriptors are lent. */
 export interface DeviceThreadSetup {
@@ -28,8 +31,12 @@ export interface DeviceThreadSetup {
   readonly stopFd: number;
 }
 
-/** Sent to the main thread instead of serving: what the operator must change. An exception loses its class on the way. */
-export type DeviceThreadReport = Pick<ConfigError, 'code' | 'message'>;
+/** Sent to the main thread. */
+export type DeviceThreadReport =
+  /** Instead of serving: what the operator must change. An exception loses its class on the way. */
+  | { readonly kind: 'refused'; readonly code: ConfigError['code']; readonly message: string }
+  /** A queue thread is wanted. Only the main thread hears of a thread's end, so it starts all. */
+  | { readonly kind: 'startQueueThread'; readonly setup: QueueThreadSetup };
 
 /** Milliseconds before a connection is tried again when this process is out of descriptors. */
 const ACCEPT_RETRY_MS = 100;
@@ -40,6 +47,7 @@ class DeviceThread {
   readonly #loop: EventLoop;
   readonly #memory: GuestMemory;
   readonly #device: FsDevice;
+  readonly #queueThreads: DaemonQueueThreads | undefined;
   #session: BackendSession | undefined;
   #isStopping = false;
   #isAccepting = false;
@@ -49,13 +57,21 @@ class DeviceThread {
     this.#setup = setup;
     this.#log = log;
     this.#loop = owned.use(new EventLoop());
-    this.#memory = owned.use(new GuestMemory({ maxSlots: options.maxMemSlots, log }));
-    const fileSystem = owned.use(new PassthroughFs(options.share));
+    const fileSystem = owned.use(
+      new PassthroughFs(options.share, options.queueThreads === 0 ? 'alone' : 'shared'),
+    );
+    const queueThreads =
+      options.queueThreads === 0
+        ? undefined
+        : owned.use(new DaemonQueueThreads(options, () => fileSystem.handover(), startQueueThread));
+    this.#queueThreads = queueThreads;
+    this.#memory = owned.use(new GuestMemory({ maxSlots: options.maxMemSlots, log, readers: queueThreads }));
     const server = new FuseServer({
       fileSystem,
       host: { allocate: (size) => NativeMemory.allocate(size), copy: copyMemory },
       guest: this.#memory,
       log,
+      shared: queueThreads,
     });
     this.#device = new FsDevice(server, options.requestQueues, options.tag);
   }
@@ -103,7 +119,9 @@ class DeviceThread {
         loop: this.#loop,
         memory: this.#memory,
         log: this.#log,
-        pollMicros: this.#setup.options.pollMicros,
+        // The hiprio queue alone is nothing to look out for: nobody waits for a FORGET.
+        pollMicros: this.#queueThreads === undefined ? this.#setup.options.pollMicros : 0,
+        queueThreads: this.#queueThreads,
       });
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
@@ -118,6 +136,14 @@ class DeviceThread {
   }
 }
 
+function startQueueThread(setup: QueueThreadSetup): void {
+  report({ kind: 'startQueueThread', setup }, [setup.port]);
+}
+
+function report(message: DeviceThreadReport, transferred: readonly TransferListItem[] = []): void {
+  parentPort?.postMessage(message, [...transferred]);
+}
+
 const setup = workerData as DeviceThreadSetup;
 const log = createLogger(setup.options.logLevel);
 try {
@@ -125,5 +151,5 @@ try {
   new DeviceThread(setup, log, owned).run();
 } catch (error) {
   if (!(error instanceof ConfigError)) throw error;
-  parentPort?.postMessage({ code: error.code, message: error.message } satisfies DeviceThreadReport);
+  report({ kind: 'refused', code: error.code, message: error.message });
 }

@@ -2,11 +2,21 @@
 import { VirtioFsConfig, VIRTIO_FS_TAG_SIZE } from '../../protocol/virtio-fs.ts';
 import type { FuseServer } from '../fuse/server.ts';
 import type { Chain } from '../virtio/chain.ts';
+import type { DaemonOptions } from './options.ts';
 import type { CompleteChain, VhostDevice } from '../vhost/device.ts';
 
 /** Queue 0 is hiprio (FORGET and INTERRUPT), the others carry requests. virtio spec § File System Device. */
 const HIPRIO_QUEUES = 1;
 const MAX_QUEUE_SIZE = 32768;
+
+/** Queues that a queue thread serves, of those numbered from 1: request queues are dealt out in turn. */
+export function queuesOf(
+  thread: number,
+  { requestQueues, queueThreads }: Pick<DaemonOptions, 'requestQueues' | 'queueThreads'>,
+): readonly number[] {
+  const queues = Array.from({ length: requestQueues }, (_, i) => HIPRIO_QUEUES + i);
+  return queues.filter((_, i) => 1 + (i % queueThreads) === thread);
+}
 
 export class FsDevice implements VhostDevice {
   readonly features = 0n;

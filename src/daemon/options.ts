@@ -17,6 +17,8 @@ export interface DaemonOptions {
   readonly maxMemSlots: number;
   /** Request queues beside the hiprio queue. */
   readonly requestQueues: number;
+  /** Threads that serve the request queues, at most as many; 0: the device thread serves all. */
+  readonly queueThreads: number;
   /** Microseconds to look at rings, at most, before waiting for a kick; 0 waits at once. */
   readonly pollMicros: number;
   /** Limit of open files to ask for; 0 leaves the limit alone, undefined takes min(1,000,000, fs.nr_open). */

@@ -24,36 +24,37 @@ export function carryOut(vring: Vring, command: RingCommand): number {
   switch (command.name) {
     case 'setNum':
       vring.setNum(command.value);
-      return 0;
+      break;
     case 'setBase':
       vring.setBase(command.value);
-      return 0;
+      break;
     case 'setAddr':
       vring.setAddr(command.addr);
-      return 0;
+      break;
     case 'setKick':
       vring.setKick(ownedOrNone(command.fd));
-      return 0;
+      break;
     case 'setCall':
       vring.setCall(ownedOrNone(command.fd));
-      return 0;
+      break;
     case 'setErr':
       vring.setErr(ownedOrNone(command.fd));
-      return 0;
+      break;
     case 'setEnabled':
       vring.setEnabled(command.isEnabled);
-      return 0;
+      break;
     case 'stop':
       return vring.stop();
     case 'reset':
       vring.reset();
-      return 0;
+      break;
     case 'close':
       vring.close();
-      return 0;
+      break;
     case 'state':
       return VRING_STATES.indexOf(vring.state);
   }
+  return 0;
 }
 
 const ownedOrNone = (fd: number): OwnedFd | undefined => (fd < 0 ? undefined : new OwnedFd(fd));

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { parseFsArguments } from '../../src/cli/fs-arguments.ts';
 import type { DaemonOptions } from '../../src/daemon/options.ts';
@@ -25,6 +26,7 @@ describe('the command line of vhost-user-fs', () => {
       tag: undefined,
       maxMemSlots: 509,
       requestQueues: 1,
+      queueThreads: 0,
       pollMicros: 50,
       openFilesLimit: undefined,
       exitOnDisconnect: false,
@@ -50,6 +52,16 @@ describe('the command line of vhost-user-fs', () => {
       maxMemSlots: 32768,
       share: { cache: 'never' },
     });
+  });
+
+  test('there are as many queue threads as asked for, else as many as queues and processors', () => {
+    const threads = (...args: string[]) => serve(...args).queueThreads;
+    expect(threads('--num-request-queues=3', '--queue-threads=2')).toBe(2);
+    expect(threads('--num-request-queues=3', '--queue-threads=0')).toBe(0);
+    expect(threads('--queue-threads=1')).toBe(1);
+    expect(threads('--num-request-queues=1023')).toBe(Math.min(63, availableParallelism()));
+    expect(() => threads('--queue-threads=2')).toThrow('allowed up to --num-request-queues, 1');
+    expect(() => threads('--queue-threads=some')).toThrow();
   });
 
   test('--posix-acl implies --xattr', () => {
