@@ -26,6 +26,8 @@ export { type BackendOptions, BackendSession } from './vhost/backend.ts';
 export { type CompleteChain, DEFERRED as CHAIN_DEFERRED, type VhostDevice } from './vhost/device.ts';
 export { type FrontendOptions } from './vhost/frontend-channel.ts';
 export { DeviceFrontend } from './vhost/frontend-device.ts';
+export type { DeviceFrontendOptions, DriverSetup } from './vhost/frontend-device-options.ts';
+export type { BackendRequestHandlers } from './vhost/frontend-requests.ts';
 export { VhostUserFrontend } from './vhost/frontend.ts';
 
 export * from './fuse/file-system.ts';

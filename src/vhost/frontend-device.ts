@@ -15,8 +15,6 @@ import {
   VHOST_USER_F_PROTOCOL_FEATURES,
 } from '../../protocol/vhost-user.ts';
 import { ProtocolError } from '../errors.ts';
-import type { OwnedFd } from '../host/owned-fd.ts';
-import { socketPair } from '../host/unix-socket.ts';
 import { Attempts } from './attempts.ts';
 import type { VhostUserFrontend } from './frontend.ts';
 import type { DeviceFrontendOptions, DriverSetup } from './frontend-device-options.ts';
@@ -25,7 +23,7 @@ import { DirtyLog } from './frontend-dirty-log.ts';
 import { InflightBuffer } from './frontend-inflight.ts';
 import { FrontendMemoryTable } from './frontend-memory-table.ts';
 import { assertNotLess, type Negotiated } from './frontend-negotiation.ts';
-import { BackendRequestServer, featuresServed } from './frontend-requests.ts';
+import { BackendRequestChannel, featuresServed } from './frontend-requests.ts';
 import { FrontendVring } from './frontend-vring.ts';
 import { type RegionChange, VhostMemoryListener } from './memory-listener.ts';
 
@@ -41,6 +39,7 @@ export class DeviceFrontend implements Disposable {
   readonly #options: DeviceFrontendOptions;
   readonly #dialect: Dialect;
   readonly #inflight = new InflightBuffer();
+  readonly #channel: BackendRequestChannel;
   #frontend: VhostUserFrontend;
   #features = 0n;
   /** What the driver has accepted, as far as the back-end offers it. */
@@ -51,9 +50,6 @@ export class DeviceFrontend implements Disposable {
   /** Why the last attempt to reconnect came to nothing. */
   #failure: ProtocolError | undefined;
   #log: DirtyLog | undefined;
-  #requests: BackendRequestServer | undefined;
-  /** The back-end's end of that channel, until it is sent. */
-  #unsentChannel: OwnedFd | undefined;
 
   /** @param frontend connected; owned from here on */
   constructor(frontend: VhostUserFrontend, options: DeviceFrontendOptions) {
@@ -61,6 +57,7 @@ export class DeviceFrontend implements Disposable {
     this.#frontend = frontend;
     this.#options = options;
     this.#dialect = DIALECTS[options.dialect ?? 'qemu'];
+    this.#channel = new BackendRequestChannel(options.backendRequests ?? {});
     this.#vrings = options.notifiers.map((notifiers, index) => new FrontendVring(frontend, index, notifiers));
     this.table = new FrontendMemoryTable(frontend);
     this.listener = new VhostMemoryListener(options.name, (change) => this.#memoryChanged(change));
@@ -92,12 +89,12 @@ export class DeviceFrontend implements Disposable {
 
   /** To wait on: when it can be read, requests of the back-end are to be served; lent. Undefined if there is no such channel, or no more. */
   get backendChannel(): number | undefined {
-    return this.#requests?.fd;
+    return this.#channel.server?.fd;
   }
 
   /** Why we closed that channel; the device keeps working without it. */
   get backendChannelFailure(): ProtocolError | undefined {
-    return this.#requests?.failure;
+    return this.#channel.server?.failure;
   }
 
   /**
@@ -106,7 +103,7 @@ export class DeviceFrontend implements Disposable {
    * @returns milliseconds after which to call again, even if nothing can be read: 0 there is more, −1 any time will do
    */
   serveBackendRequests(): number {
-    return this.#requests?.serve() ?? -1;
+    return this.#channel.server?.serve() ?? -1;
   }
 
   /**
@@ -165,6 +162,8 @@ export class DeviceFrontend implements Disposable {
   start(setup: DriverSetup): void {
     const { features, queues, userAddress = (at, size) => this.userAddress(at, size) } = setup;
     if (this.#isStarted) throw new ProtocolError('BAD_STATE', `${this.name}: started already`);
+    if (this.failure !== undefined)
+      throw new ProtocolError('CLOSED', `${this.name}: there is no connection`, { cause: this.failure });
     if (queues.length !== this.#vrings.length)
       throw new RangeError(`${queues.length} queues, the device has ${this.#vrings.length}`);
     this.#accepted =
@@ -180,7 +179,7 @@ export class DeviceFrontend implements Disposable {
         shareInflight: () => this.#inflight.share(this.#frontend, queues.length, most),
         shareLog: () => this.#log?.share(this.#frontend),
       });
-      this.#forgetSentChannel();
+      this.#channel.sent();
       this.#isStarted = true;
       this.#setup = setup;
     } catch (error) {
@@ -264,10 +263,7 @@ export class DeviceFrontend implements Disposable {
 
   /** Where `size` bytes at a guest address are in the user address space; undefined if no region shared with the back-end holds them. */
   userAddress(guestAddress: bigint, size: number): bigint | undefined {
-    const region = this.listener.regionAt(guestAddress);
-    if (region === undefined || guestAddress + BigInt(size) > region.start + region.size) return undefined;
-    const base = region.section.region.block?.hostAddress;
-    return base === undefined ? undefined : base + region.offset + (guestAddress - region.start);
+    return this.listener.userAddress(guestAddress, size);
   }
 
   /** CLEANUP: closes the connection. The listener is to be removed, too. Idempotent. */
@@ -289,25 +285,18 @@ export class DeviceFrontend implements Disposable {
       vrings: this.#vrings,
       table: this.table,
       canEnable: this.#canEnable,
-      backendChannel: this.#unsentChannel?.fd,
+      backendChannel: this.#channel.unsent,
     };
   }
 
   #negotiate(frontend: VhostUserFrontend): Negotiated {
     const { backendRequests, hasBackendChannel = backendRequests !== undefined } = this.#options;
-    const handlers = backendRequests ?? {};
     const queues = this.#vrings.length;
     if (!hasBackendChannel) return this.#dialect.negotiate(frontend, { queues });
-    const [ours, theirs] = socketPair();
-    this.#unsentChannel = theirs;
-    this.#requests = new BackendRequestServer(ours, {
-      handlers,
-      hasProtocolFeature: (feature) => frontend.hasProtocolFeature(feature),
-    });
-    frontend.attend(this.#requests);
-    const served = featuresServed(handlers);
-    const agreed = this.#dialect.negotiate(frontend, { queues, backendChannel: theirs.fd, served });
-    if (!this.#dialect.sendsChannelAtStart) this.#forgetSentChannel();
+    const backendChannel = this.#channel.open(frontend);
+    const served = featuresServed(backendRequests ?? {});
+    const agreed = this.#dialect.negotiate(frontend, { queues, backendChannel, served });
+    if (!this.#dialect.sendsChannelAtStart) this.#channel.sent();
     return agreed;
   }
 
@@ -317,17 +306,9 @@ export class DeviceFrontend implements Disposable {
       throw new ProtocolError('NOT_SUPPORTED', `${this.name}: the back-end cannot log its writes`);
   }
 
-  /** As long as we have the other end, too, the channel does not end with the back-end. */
-  #forgetSentChannel(): void {
-    this.#unsentChannel?.close();
-    this.#unsentChannel = undefined;
-  }
-
   #disconnect(): void {
     this.#isStarted = false;
-    this.#requests?.close();
-    this.#requests = undefined;
-    this.#forgetSentChannel();
+    this.#channel.close();
     this.#frontend.close();
   }
 

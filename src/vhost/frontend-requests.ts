@@ -19,8 +19,9 @@ import { type Payload, U64 } from '../../protocol/vhost-user-payloads.ts';
 import { BACKEND_REQUESTS, backendRow, type BackendRow } from '../../protocol/vhost-user-requests.ts';
 import { ProtocolError } from '../errors.ts';
 import type { OwnedFd } from '../host/owned-fd.ts';
-import { MessageSocket } from '../host/unix-socket.ts';
+import { MessageSocket, socketPair } from '../host/unix-socket.ts';
 import { Connection, type Message } from './connection.ts';
+import type { VhostUserFrontend } from './frontend.ts';
 
 type ValueOf<Name extends BackendRequestName> =
   (typeof BACKEND_REQUESTS)[Name]['payload'] extends Payload<infer T> ? T : never;
@@ -173,5 +174,55 @@ export class BackendRequestServer implements Disposable {
         `${row.name}: ${fds} descriptors, allowed ${row.fds.min}..${row.fds.max}`,
       );
     return handler;
+  }
+}
+
+/** Both ends of the channel of a device, from one connection to the next: ours is served, the back-end's is kept until it has been sent. */
+export class BackendRequestChannel implements Disposable {
+  readonly #handlers: BackendRequestHandlers;
+  #server: BackendRequestServer | undefined;
+  #unsent: OwnedFd | undefined;
+
+  constructor(handlers: BackendRequestHandlers) {
+    this.#handlers = handlers;
+  }
+
+  get server(): BackendRequestServer | undefined {
+    return this.#server;
+  }
+
+  /** The back-end's end, lent; undefined once it was sent. */
+  get unsent(): number | undefined {
+    return this.#unsent?.fd;
+  }
+
+  /** Makes a new one for a connection, which serves it whenever it waits. @returns the back-end's end, lent */
+  open(frontend: VhostUserFrontend): number {
+    this.close();
+    const [ours, theirs] = socketPair();
+    this.#unsent = theirs;
+    this.#server = new BackendRequestServer(ours, {
+      handlers: this.#handlers,
+      hasProtocolFeature: (feature) => frontend.hasProtocolFeature(feature),
+    });
+    frontend.attend(this.#server);
+    return theirs.fd;
+  }
+
+  /** The back-end has its end: as long as we have it, too, the channel would not end with the back-end. */
+  sent(): void {
+    this.#unsent?.close();
+    this.#unsent = undefined;
+  }
+
+  /** Idempotent. */
+  close(): void {
+    this.#server?.close();
+    this.#server = undefined;
+    this.sent();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
   }
 }

@@ -48,6 +48,14 @@ export class VhostMemoryListener implements MemoryListener {
     return region !== undefined && address < region.start + region.size ? region : undefined;
   }
 
+  /** Where `size` bytes at a guest address are in the user address space; undefined if no region holds them all. */
+  userAddress(guestAddress: bigint, size: number): bigint | undefined {
+    const region = this.regionAt(guestAddress);
+    if (region === undefined || guestAddress + BigInt(size) > region.start + region.size) return undefined;
+    const base = region.section.region.block?.hostAddress;
+    return base === undefined ? undefined : base + region.offset + (guestAddress - region.start);
+  }
+
   regionAdd(section: MemorySection): void {
     if (isVhostSection(section)) this.#touched.set(section.offsetWithinAddressSpace, section);
   }
