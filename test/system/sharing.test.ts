@@ -128,7 +128,8 @@ describeGuest.skipIf(isPeerDaemon)('two guests, one after the other, on one daem
 
 describeGuest.skipIf(isPeerDaemon)('a device with two request queues', () => {
   test('two processors write and read at the same time while memory comes and goes', async () => {
-    await using daemon = await Daemon.start({ name: 'two-queues', flags: ['--num-request-queues=2'] });
+    const flags = ['--num-request-queues=2', '--queue-threads=2'];
+    await using daemon = await Daemon.start({ name: 'two-queues', flags });
     const shares = [{ tag: 'share', socketPath: daemon.socketPath, requestQueues: 2 }];
     await using guest = await Guest.boot({ name: 'two-queues', shares, virtioMem: 4 * GiB });
     await guest.mount('share');
@@ -145,6 +146,7 @@ describeGuest.skipIf(isPeerDaemon)('a device with two request queues', () => {
       expect(status).toBe(0);
     }
     expect(await interruptsOfQueues(guest)).toHaveLength(2);
+    expect(daemon.countEvents('queue_thread_started')).toBe(2);
     for (const directory of ['a', 'b']) {
       const onHost = hostChecksums(join(daemon.sharedDir, directory));
       expect(await guestChecksums(guest, `/mnt/${directory}`)).toEqual(onHost);
