@@ -73,8 +73,8 @@ export class MachineRig implements Disposable {
 /** Little RAM, much room above it. */
 export const RIG_MEMORY = { ram: 64 * MiB, maxmem: 64 * GiB, dimmSlots: 8 };
 
-/** A call of the method fails as if the kernel did not have the memory: the one after `after` others. */
-export function refuseOnce(target: RigDevice, method: 'addRegion' | 'removeRegion', after = 0): void {
+/** A call of the method fails as if the kernel did not have the memory: the one after `after` others. @returns has it not fail */
+export function refuseOnce(target: RigDevice, method: 'addRegion' | 'removeRegion', after = 0): () => void {
   const { memory } = target.backend;
   const original: (...args: never[]) => void = memory[method].bind(memory);
   let left = after;
@@ -84,11 +84,15 @@ export function refuseOnce(target: RigDevice, method: 'addRegion' | 'removeRegio
       original(...args);
       return;
     }
-    Reflect.deleteProperty(memory, method);
+    disarm();
     close(args[1]);
     throw new ProtocolError('SYSTEM', 'no memory for once');
   };
+  const disarm = (): void => {
+    Reflect.deleteProperty(memory, method);
+  };
   Reflect.set(memory, method, replaced);
+  return disarm;
 }
 
 export const openFds = (): number => readdirSync('/proc/self/fd').length;
