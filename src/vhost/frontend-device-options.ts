@@ -23,6 +23,8 @@ export interface DriverSetup {
   /** The features it accepts. */
   readonly features: bigint;
   readonly queues: readonly SharedQueue[];
+  /** For this start: the next available index of each queue, of a machine that came by migration. Default: where they were stopped, 0 after a reset. */
+  readonly bases?: readonly number[];
   /** Where guest memory is in the user address space of the front-end; by default where the regions shared with the back-end are. */
   readonly userAddress?: (guestAddress: bigint, size: number) => bigint | undefined;
 }

@@ -160,7 +160,7 @@ export class DeviceFrontend implements Disposable {
    *   gone. UNMAPPED if a queue is not in shared memory
    */
   start(setup: DriverSetup): void {
-    const { features, queues, userAddress = (at, size) => this.userAddress(at, size) } = setup;
+    const { features, queues, bases, userAddress = (at, size) => this.userAddress(at, size) } = setup;
     if (this.#isStarted) throw new ProtocolError('BAD_STATE', `${this.name}: started already`);
     if (this.failure !== undefined)
       throw new ProtocolError('CLOSED', `${this.name}: there is no connection`, { cause: this.failure });
@@ -168,6 +168,7 @@ export class DeviceFrontend implements Disposable {
       throw new RangeError(`${queues.length} queues, the device has ${this.#vrings.length}`);
     this.#accepted =
       this.#features & ((features & ~TRANSPORT_FEATURES) | maskOf(VHOST_USER_F_PROTOCOL_FEATURES));
+    bases?.forEach((base, index) => this.#vrings[index]?.moveTo(base));
     const most = Math.max(0, ...queues.map(({ num }) => num));
     try {
       this.#log?.restart(this.listener.end);
@@ -181,7 +182,7 @@ export class DeviceFrontend implements Disposable {
       });
       this.#channel.sent();
       this.#isStarted = true;
-      this.#setup = setup;
+      this.#setup = { features, queues, userAddress };
     } catch (error) {
       this.#setup = undefined;
       this.#unwind();

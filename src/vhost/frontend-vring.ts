@@ -111,6 +111,11 @@ export class FrontendVring {
     this.#frontend.setVringEnable(this.#index, isEnabled);
   }
 
+  /** Where to go on, if that is known from elsewhere. */
+  moveTo(base: number): void {
+    this.#base = base;
+  }
+
   /** Stops the ring. @throws {ProtocolError} what went wrong; the queue then goes on where the used ring ends */
   takeBack(): void {
     try {

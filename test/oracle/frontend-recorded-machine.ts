@@ -50,7 +50,7 @@ export class RecordedMachine {
       ram: [BigInt(ramSizeOf(size))],
       maxmem: BigInt(ramSizeOf(maxmem)),
       dimmSlots: Number(slots),
-      machine: optionsAfter(qemu, '-M', '-machine')[0]?.['type']?.startsWith('pc') === true ? 'pc' : 'q35',
+      machine: optionsAfter(qemu, '-M', '-machine')[0]?.['type']?.includes('q35') === true ? 'q35' : 'pc',
     });
     const { topology, system, devices } = this.memory;
     this.#blocks = new RecordedMemory(recording, owned, topology);
@@ -109,7 +109,8 @@ export class RecordedMachine {
     const candidates = devices.filter((device) =>
       isShown === undefined ? !isSeen(device) : isSeen(device) && !isShown(device.backend.id),
     );
-    const device = candidates.find((each) => !this.#wereReset.has(each)) ?? candidates[0];
+    const waiting = candidates.filter((each) => !this.#wereReset.has(each));
+    const device = waiting.find(({ size }) => size > 0) ?? waiting[0] ?? candidates[0];
     if (device === undefined) return;
     this.#wereReset.add(device);
     device.systemReset();

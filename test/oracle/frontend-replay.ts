@@ -113,7 +113,7 @@ class Replay implements Disposable {
     );
     if (frames === undefined && this.#recording.conversations.length > 0)
       throw new Difference(`device ${dev}: no log has its messages`);
-    const device = new ReplayedDevice(this.#recording.events, dev, messages, frames, this.#owned);
+    const device = new ReplayedDevice(this.#recording, dev, messages, frames, this.#owned);
     this.#devices.set(dev, device);
     device.device.connect();
     this.#memory.connect(dev, device);

@@ -17,7 +17,13 @@ import { socketPair } from '../../src/host/unix-socket.ts';
 import { VhostUserFrontend } from '../../src/vhost/frontend.ts';
 import { DeviceFrontend } from '../../src/vhost/frontend-device.ts';
 import { Difference, RecordedPeer } from './frontend-peer.ts';
-import type { RecordedCommit, RecordedEvent, RecordedFrame, RecordedMessage } from './frontend-recording.ts';
+import type {
+  RecordedCommit,
+  RecordedEvent,
+  RecordedFrame,
+  RecordedMessage,
+  Recording,
+} from './frontend-recording.ts';
 
 export class ReplayedDevice {
   readonly peer: RecordedPeer;
@@ -26,18 +32,21 @@ export class ReplayedDevice {
   readonly #dev: number;
   readonly #frames: ReadonlyMap<number, RecordedFrame> | undefined;
   readonly #queues: number;
+  /** The machine came by migration. */
+  readonly #isIncoming: boolean;
   readonly #owned: Cleanup;
   #startedBy = -1;
   #hasRun = false;
 
   constructor(
-    events: readonly RecordedEvent[],
+    { events, qemu }: Recording,
     dev: number,
     messages: readonly RecordedMessage[],
     frames: ReadonlyMap<number, RecordedFrame> | undefined,
     owned: Cleanup,
   ) {
     this.#events = events;
+    this.#isIncoming = qemu.includes('-incoming');
     this.#dev = dev;
     this.#frames = frames;
     this.#owned = owned;
@@ -90,6 +99,7 @@ export class ReplayedDevice {
   start(index: number): void {
     if (this.#startedBy === index) return;
     this.#startedBy = index;
+    const isFirst = !this.#hasRun;
     this.#hasRun = true;
     const messages = this.#messagesOfStart(index);
     const features = BigInt(messages.find(({ name }) => name === 'SET_FEATURES')?.u64 ?? 0);
@@ -105,7 +115,18 @@ export class ReplayedDevice {
       return { num, ...ring, kickFd: this.#eventfd(), callFd: this.#eventfd() };
     });
     const userAddress = (at: bigint, size: number): bigint => this.device.userAddress(at, size) ?? at + apart;
-    this.device.start({ features: features & ~(1n << BigInt(VHOST_F_LOG_ALL)), queues, userAddress });
+    const setup = { features: features & ~(1n << BigInt(VHOST_F_LOG_ALL)), queues, userAddress };
+    // where the queues of a machine that comes by migration are is in what came with it, which is not recorded
+    const bases = isFirst && this.#isIncoming ? this.#basesIn(messages) : undefined;
+    this.device.start(bases === undefined ? setup : { ...setup, bases });
+  }
+
+  #basesIn(messages: readonly RecordedMessage[]): number[] {
+    return Array.from(
+      { length: this.#queues },
+      (_, queue) =>
+        messages.find(({ name, index }) => name === 'SET_VRING_BASE' && index === queue)?.num ?? 0,
+    );
   }
 
   #startAfter(index: number): number {

@@ -269,3 +269,14 @@ test('nothing that was opened stays open', () => {
   }
   expect(openFds()).toBe(before);
 });
+
+test('queues of a machine that came by migration begin where they are said to be, once', () => {
+  using machine_ = machine();
+  const { rig, device } = machine_;
+  device.start({ features: device.features, queues: rig.queues, bases: [7, 9] });
+  expect(rig.take()).toEqual(expect.arrayContaining([...ring(0, 7), ...ring(1, 9)]));
+  rig.bases.push(8, 10);
+  device.stop();
+  rig.start();
+  expect(rig.take()).toEqual(expect.arrayContaining([...ring(0, 8), ...ring(1, 10)]));
+});
