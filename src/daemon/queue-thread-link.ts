@@ -21,6 +21,8 @@ export interface LinkEnd {
 
 export class QueueThreadLink implements RingThread, Disposable {
   readonly thread: number;
+  /** Queues the thread serves. */
+  readonly indexes: readonly number[];
   readonly #gate: TurnGate;
   readonly #start: (end: LinkEnd) => void;
   readonly #wake = openEventfd();
@@ -28,8 +30,9 @@ export class QueueThreadLink implements RingThread, Disposable {
   #port: MessagePort | undefined;
 
   /** @param start starts the thread with its end of the link */
-  constructor(thread: number, gate: TurnGate, start: (end: LinkEnd) => void) {
+  constructor(thread: number, indexes: readonly number[], gate: TurnGate, start: (end: LinkEnd) => void) {
     this.thread = thread;
+    this.indexes = indexes;
     this.#gate = gate;
     this.#start = start;
   }

@@ -10,6 +10,7 @@ import { MOUNT_STATE_SIZE, MountState } from '../fuse/mount-state.ts';
 import type { SharedMount } from '../fuse/server.ts';
 import type { MemoryReaders } from '../guest-memory/guest-memory.ts';
 import type { PassthroughHandover } from '../passthrough/passthrough-fs.ts';
+import type { ReachableMemory } from '../guest-memory/reachable-memory.ts';
 import { SharedRegions } from '../guest-memory/shared-regions.ts';
 import type { QueueThreads } from '../vhost/queue-threads.ts';
 import { RemoteRing } from '../vhost/remote-ring.ts';
@@ -50,7 +51,7 @@ export class DaemonQueueThreads implements QueueThreads, MemoryReaders, SharedMo
     this.#links = Array.from({ length: options.queueThreads }, (_, i) => {
       const thread = 1 + i;
       const indexes = queuesOf(thread, options);
-      const link = new QueueThreadLink(thread, this.gate, (end) =>
+      const link = new QueueThreadLink(thread, indexes, this.gate, (end) =>
         start({
           options,
           share: share(),
@@ -94,17 +95,14 @@ export class DaemonQueueThreads implements QueueThreads, MemoryReaders, SharedMo
     for (const link of this.#started()) link.nudge();
   }
 
-  memoryChanged(): void {
-    for (const link of this.#started()) if (this.gate.isHungryThread(link.thread)) link.nudge();
+  memoryChanged(memory: Pick<ReachableMemory, 'resolveUva'>): void {
+    for (const link of this.#started())
+      if (link.indexes.map((index) => this.#rings.get(index)!.hasMoved(memory)).some(Boolean)) link.nudge();
   }
 
   waitForAll(): void {
     this.gate.waitForOthers();
-    for (const link of this.#started()) {
-      if (this.gate.isBusyThread(link.thread)) link.ask({ kind: 'settle' });
-      // A ring that has lost its memory signals its err descriptor.
-      else link.nudge();
-    }
+    for (const link of this.#started()) if (this.gate.isBusyThread(link.thread)) link.ask({ kind: 'settle' });
   }
 
   /** Inside the gate nobody is waited for: it is told when this thread has left. */

@@ -15,6 +15,8 @@ export class GuestMemoryView implements ReachableMemory {
   readonly #shared: SharedRegions;
   readonly #columns = new RegionColumns();
   #uvas = new BigUint64Array(0);
+  /** Index of the region that `resolveUva` found last. */
+  #lastUva = 0;
   #generation = 0;
   #isChanged = false;
   #log: DirtyLog | undefined;
@@ -30,11 +32,6 @@ export class GuestMemoryView implements ReachableMemory {
   /** What was published beside the table. */
   get notes(): Notes {
     return this.#notes;
-  }
-
-  /** Nothing was published since the last look. */
-  get isCurrent(): boolean {
-    return this.#shared.generation === this.#generation;
   }
 
   get isLogging(): boolean {
@@ -67,13 +64,11 @@ export class GuestMemoryView implements ReachableMemory {
   }
 
   resolveUva(uva: bigint, size: number): number {
-    const { starts, ends, addresses, count } = this.#columns;
-    const end = uva + BigInt(size);
-    for (let i = 0; i < count; i += 1) {
-      const start = this.#uvas[i]!;
-      if (uva >= start && end <= start + BigInt(ends[i]! - starts[i]!))
-        return addresses[i]! + Number(uva - start);
-    }
+    const { count } = this.#columns;
+    // A ring is looked for again after each change: it is where it was, or beside it.
+    for (let i = Math.max(0, this.#lastUva - 1); i < Math.min(count, this.#lastUva + 2); i += 1)
+      if (this.#holds(i, uva, size)) return this.#addressOfUva(i, uva);
+    for (let i = 0; i < count; i += 1) if (this.#holds(i, uva, size)) return this.#addressOfUva(i, uva);
     return -1;
   }
 
@@ -89,9 +84,20 @@ export class GuestMemoryView implements ReachableMemory {
     this.#log?.mark(gpa, size);
   }
 
+  #holds(index: number, uva: bigint, size: number): boolean {
+    const { starts, ends } = this.#columns;
+    const start = this.#uvas[index]!;
+    return uva >= start && uva + BigInt(size) <= start + BigInt(ends[index]! - starts[index]!);
+  }
+
+  #addressOfUva(index: number, uva: bigint): number {
+    this.#lastUva = index;
+    return this.#columns.addresses[index]! + Number(uva - this.#uvas[index]!);
+  }
+
   /** @returns true if there was something new */
   #catchUp(): boolean {
-    if (this.isCurrent) return false;
+    if (this.#shared.generation === this.#generation) return false;
     this.#generation = this.#shared.read((table) => this.#copy(table));
     this.#isChanged = true;
     return true;
@@ -102,10 +108,10 @@ export class GuestMemoryView implements ReachableMemory {
     const columns = this.#columns;
     columns.resize(count);
     if (this.#uvas.length < count) this.#uvas = new BigUint64Array(2 * count);
-    for (let i = 0; i < count; i += 1) {
-      columns.set(i, table.startOf(i), table.endOf(i), table.addressOf(i));
-      this.#uvas[i] = table.uvaOf(i);
-    }
+    columns.starts.set(table.starts);
+    columns.ends.set(table.ends);
+    columns.addresses.set(table.addresses);
+    this.#uvas.set(table.uvas);
     for (const { address, size } of table.reservations) arena.adopt(address, size);
     if (log.address !== this.#logAddress || log.size !== this.#logSize) {
       this.#log = log.size === 0 ? undefined : DirtyLog.at(log.address, log.size);

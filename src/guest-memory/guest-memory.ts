@@ -48,6 +48,8 @@ export class GuestMemory implements ReachableMemory, Disposable {
   #table = new RegionTable();
   #dirtyLog: DirtyLog | undefined;
   #generation = 0;
+  /** The region that an address of the front-end was found in last: rings are looked for again after each change. */
+  #lastHolding: MappedRegion | undefined;
 
   /** Where the last `translate` that found something starts in this process. Only valid until the table changes. */
   lastAddress = 0;
@@ -100,6 +102,7 @@ export class GuestMemory implements ReachableMemory, Disposable {
       throw new ProtocolError('REGION_UNKNOWN', `no region ${wanted}; the table has ${this.#table.count}`);
     }
     this.#publish(this.#table.remove(found));
+    if (this.#lastHolding === found) this.#lastHolding = undefined;
     this.#readers?.waitForAll();
     const unmapped = arena.unmap(found.address, found.mappedSize);
     if (unmapped < 0) {
@@ -135,6 +138,7 @@ export class GuestMemory implements ReachableMemory, Disposable {
     undo.keep();
     const replaced = this.#table;
     this.#table = table;
+    this.#lastHolding = undefined;
     this.#publish(0);
     this.#readers?.waitForAll();
     unmapAll(replaced);
@@ -247,13 +251,18 @@ export class GuestMemory implements ReachableMemory, Disposable {
   }
 
   #holding(uva: bigint, size: number): MappedRegion | undefined {
-    const end = uva + BigInt(size);
-    return this.#table.regions.find(
-      ({ described: { userspaceAddr, memorySize } }) =>
-        uva >= userspaceAddr && end <= userspaceAddr + memorySize,
-    );
+    const last = this.#lastHolding;
+    if (last !== undefined && holds(last, uva, size)) return last;
+    this.#lastHolding = this.#table.regions.find((region) => holds(region, uva, size));
+    return this.#lastHolding;
   }
 }
+
+const holds = (
+  { described: { userspaceAddr, memorySize } }: MappedRegion,
+  uva: bigint,
+  size: number,
+): boolean => uva >= userspaceAddr && uva + BigInt(size) <= userspaceAddr + memorySize;
 
 /** Maps a region and inserts it. @param fd borrowed. @returns its index in the table */
 function mapInto(table: RegionTable, region: CheckedRegion, fd: OwnedFd): number {

@@ -119,17 +119,17 @@ export class SharedRegions {
   get count(): number {
     return this.#memory.i32[COUNT]!;
   }
-  startOf(index: number): number {
-    return this.#numbers[COLUMNS + index]!;
+  get starts(): Float64Array {
+    return this.#column(0);
   }
-  endOf(index: number): number {
-    return this.#numbers[COLUMNS + this.maxSlots + index]!;
+  get ends(): Float64Array {
+    return this.#column(1);
   }
-  addressOf(index: number): number {
-    return this.#numbers[COLUMNS + 2 * this.maxSlots + index]!;
+  get addresses(): Float64Array {
+    return this.#column(2);
   }
-  uvaOf(index: number): bigint {
-    return this.#uvas[index]!;
+  get uvas(): BigUint64Array {
+    return this.#uvas.subarray(0, this.count);
   }
   get log(): AddressRange {
     return this.#load(LOG);
@@ -139,6 +139,11 @@ export class SharedRegions {
   }
   get reservations(): readonly AddressRange[] {
     return Array.from({ length: this.#memory.i32[RESERVATIONS]! }, (_, i) => this.#load(RESERVATION + 2 * i));
+  }
+
+  #column(column: number): Float64Array {
+    const start = COLUMNS + column * this.maxSlots;
+    return this.#numbers.subarray(start, start + this.count);
   }
 
   #change(change: () => void): void {

@@ -19,8 +19,7 @@ const STRIDE = 16;
 const TURN = 0;
 const WANTED = 1;
 const BUSY = 2;
-const HUNGRY = 3;
-const DEAD = 4;
+const DEAD = 3;
 /** Looks before sleeping. */
 const SPINS = 400;
 /** Milliseconds after which a sleeper looks whether whom it waits for has died. */
@@ -121,15 +120,6 @@ export class TurnGate {
   /** Whether a thread has noted that it has work in the kernel. It is outside, or `waitForOthers` has just seen it there. */
   isBusyThread(thread: number): boolean {
     return Atomics.load(this.#words, firstWord(thread) + BUSY) !== 0;
-  }
-
-  /** Notes for the others that this thread wants to be told when there is more than before. */
-  set isHungry(isHungry: boolean) {
-    Atomics.store(this.#words, this.#first + HUNGRY, isHungry ? 1 : 0);
-  }
-
-  isHungryThread(thread: number): boolean {
-    return Atomics.load(this.#words, firstWord(thread) + HUNGRY) !== 0;
   }
 
   /** A thread has died: it is outside for ever, and holds nothing. */

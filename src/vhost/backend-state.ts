@@ -142,7 +142,7 @@ export class BackendState {
   /** After every change of the memory table. */
   memoryChanged(): void {
     this.#rings.memoryChanged();
-    this.#queueThreads?.memoryChanged();
+    this.#queueThreads?.memoryChanged(this.memory);
   }
 
   /** Serves the rings of this thread. See `RingSet.run`. */

@@ -1,4 +1,5 @@
 /** Other threads that serve some of a device's queues, as the session sees them. */
+import type { ReachableMemory } from '../guest-memory/reachable-memory.ts';
 import type { RingControl } from './ring-control.ts';
 import type { RingFeatures } from './vring-surroundings.ts';
 
@@ -17,5 +18,5 @@ export interface QueueThreads {
    */
   configure(features: RingFeatures, logCallFd: number): void;
   /** The memory table has changed: rings may have lost their memory or got it back. Waits for nobody. */
-  memoryChanged(): void;
+  memoryChanged(memory: Pick<ReachableMemory, 'resolveUva'>): void;
 }

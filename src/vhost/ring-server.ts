@@ -51,7 +51,8 @@ export class RingServer implements Disposable {
   turn(): number {
     this.#enter();
     const wait = this.#rings.run();
-    return this.#leave() ? wait : 0;
+    this.#leave();
+    return wait;
   }
 
   /** Carries out what the session's thread has asked for, which waits. @throws {ProtocolError} */
@@ -85,13 +86,8 @@ export class RingServer implements Disposable {
     this.#rings.memoryChanged();
   }
 
-  /** @returns false if there may be news that nobody will tell: come in again before sleeping */
-  #leave(): boolean {
-    const isHungry = this.#rings.isMissingMemory;
+  #leave(): void {
     this.#gate.isBusy = this.#device.completions !== undefined && this.#rings.deferredCount > 0;
-    this.#gate.isHungry = isHungry;
     this.#gate.leave();
-    // Full barrier between noting hunger and this look: either this sees the new table, or who publishes it the hunger.
-    return !isHungry || this.#memory.isCurrent;
   }
 }

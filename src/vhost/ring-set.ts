@@ -59,11 +59,6 @@ export class RingSet {
     return this.#byIndex[index];
   }
 
-  /** Whether a ring would be served if its areas were in the memory table. */
-  get isMissingMemory(): boolean {
-    return this.vrings.some((vring) => vring.isMissingMemory);
-  }
-
   /** Chains the device keeps, of all rings. */
   get deferredCount(): number {
     return this.#scheduler.deferredCount;

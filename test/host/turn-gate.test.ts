@@ -41,12 +41,7 @@ test('a thread is wanted as long as somebody says so', () => {
 test('what a thread notes is seen by the others', () => {
   const [first, second] = gates(2) as [TurnGate, TurnGate];
   second.isBusy = true;
-  second.isHungry = true;
-  expect([first.isBusyThread(1), first.isHungryThread(1), first.isBusyThread(0)]).toEqual([
-    true,
-    true,
-    false,
-  ]);
+  expect([first.isBusyThread(1), first.isBusyThread(0)]).toEqual([true, false]);
 });
 
 test('a thread that has died inside is not waited for, nor what it had for itself', () => {
