@@ -65,7 +65,8 @@ export class RecordedMachine {
   }
 
   disconnect(dev: number): void {
-    this.memory.disconnect(this.#counters.get(dev)!);
+    const counter = this.#counters.get(dev);
+    if (counter !== undefined) this.memory.disconnect(counter);
     this.#counters.delete(dev);
   }
 
