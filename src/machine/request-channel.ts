@@ -116,12 +116,6 @@ export class RequestChannel {
     while (sent.written < 0) this.#take(this.#queue.wait(this.#timeoutMs));
   }
 
-  /** Forgets what is in flight: the queue was reset, and its device will not answer any more. */
-  abandon(): void {
-    for (const { page } of this.#inFlight.values()) this.#pages.push(page);
-    this.#inFlight.clear();
-  }
-
   #take(at: number): void {
     const sent = this.#inFlight.get(at)!;
     this.#inFlight.delete(at);

@@ -83,6 +83,8 @@ class Campaign {
   #advertised: number | undefined;
   #oneMore: LimitOutcome = 'not tested';
   #isProcessSeen = false;
+  /** It shows its own progress. */
+  #isStorming = false;
 
   constructor(options: CampaignOptions) {
     this.#options = options;
@@ -161,6 +163,7 @@ class Campaign {
     const began = performance.now();
     const before = this.#figures.changes;
     const most = operations ?? Infinity;
+    this.#isStorming = true;
     for (const operation of plan.storm()) {
       const done = this.#figures.changes - before;
       const elapsed = performance.now() - began;
@@ -169,6 +172,8 @@ class Campaign {
       else onProgress?.('storm', done, most);
       yield operation;
     }
+    onProgress?.('storm', 1, 1);
+    this.#isStorming = false;
   }
 
   /** Runs plans one after the other on one back-end. */
@@ -238,13 +243,13 @@ class Campaign {
     const { name, history } = phase;
     const total = run.model.shape.chunks + 6 * run.model.shape.slots;
     let turn = performance.now();
-    for (const [index, part] of parts.entries()) {
+    for (const part of parts) {
       for (const operation of part) {
         if (performance.now() - turn > TURN_MS) {
           await nextTurn();
           turn = performance.now();
           if (isStopped()) return 'stopped';
-          if (name !== 'storm') onProgress?.(name, Math.min(history.length, total - 1), total);
+          if (!this.#isStorming) onProgress?.(name, Math.min(history.length, total - 1), total);
         }
         try {
           if (!(await run.apply(operation))) continue;
@@ -258,8 +263,8 @@ class Campaign {
           if (!phase.violated(error)) return 'broken';
         }
       }
-      if (index === parts.length - 1) onProgress?.(name, total, total);
     }
+    onProgress?.(name, total, total);
     return 'done';
   }
 

@@ -63,7 +63,7 @@ export interface SequenceFile {
   readonly operations: readonly Operation[];
 }
 
-const SHOWN_OPERATIONS = 40;
+const SHOWN_OPERATIONS = 24;
 
 export function reportText(report: StressReport): string {
   const { figures, limits, violations } = report;
@@ -103,14 +103,16 @@ function phaseText({ name, outcome, reason, operations, changes, milliseconds }:
 function violationText({ kind, text, phase, operation, times, ...rest }: ViolationReport): string[] {
   const { sequence, isShortest, file } = rest;
   const often = times > 1 ? `, ${times} times` : '';
-  const shown = sequence.slice(0, SHOWN_OPERATIONS);
-  const left = sequence.length - shown.length;
+  // of a long one the end tells more than the beginning
+  const left = Math.max(0, sequence.length - SHOWN_OPERATIONS);
   return [
     `! ${kind}: ${text}`,
     `  ${phase}, operation ${operation}${often}`,
-    `  ${isShortest ? 'shortest sequence' : 'sequence, not the shortest'} that shows it, on a fresh back-end:`,
-    ...shown.map((each, index) => `  ${String(index + 1).padStart(4)}  ${operationText(each)}`),
-    ...(left > 0 ? [`        … and ${left} more`] : []),
+    `  ${isShortest ? 'shortest sequence' : 'sequence, perhaps not the shortest'} that shows it, on a fresh back-end:`,
+    ...(left > 0 ? [`        ${left} operations, and then`] : []),
+    ...sequence
+      .slice(left)
+      .map((each, index) => `  ${String(left + index + 1).padStart(4)}  ${operationText(each)}`),
     ...(sequence.length === 0 ? ['        (nothing: connecting is enough)'] : []),
     ...(file === undefined ? [] : [`  again: vhost-user stress --replay ${file} …`]),
   ];

@@ -155,7 +155,6 @@ export class StressRun implements Disposable {
     this.#timed(durations, change);
     for (const read of reads) this.#finishRead(read);
     this.figures.overlapping += reads.length;
-    this.figures.mostRegions = Math.max(this.figures.mostRegions, this.#machine.used);
   }
 
   #unmap(slot: number): void {
@@ -166,7 +165,6 @@ export class StressRun implements Disposable {
   #beyond(): void {
     const { facts } = this.model;
     this.figures.beyond += 1;
-    this.figures.mostRegions = Math.max(this.figures.mostRegions, facts.limit);
     if (this.#machine.tryBeyond())
       throw new Violation(
         'limit',
@@ -209,6 +207,7 @@ export class StressRun implements Disposable {
   /** The model and the machine must agree, or we test something else than we think. */
   #assertCount(): void {
     const { used } = this.#machine;
+    this.figures.mostRegions = Math.max(this.figures.mostRegions, used);
     if (used !== this.model.used)
       throw new TypeError(`the machine has ${used} regions, the model of the run ${this.model.used}`);
   }

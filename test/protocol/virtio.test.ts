@@ -8,6 +8,7 @@ import {
   vringUsedEventOffset,
   vringUsedSize,
 } from '../../protocol/virtio-ring.ts';
+import { VirtioBlkConfig, VirtioBlkHeader, VirtioBlkRequestType } from '../../protocol/virtio-blk.ts';
 import { VirtioFsConfig, VirtioFsNotifyConfig } from '../../protocol/virtio-fs.ts';
 import {
   VirtioMemConfig,
@@ -51,6 +52,13 @@ describe('device configuration', () => {
     const encoded = VirtioFsConfig.encode({ tag, numRequestQueues: 2 });
     expect(encoded.toString('hex')).toBe(`6d796673${'00'.repeat(32)}02000000`);
     expect(VirtioFsNotifyConfig.offset.notifyBufSize).toBe(40);
+  });
+
+  test('virtio-blk: a header of 16 bytes, a packed configuration of 60', () => {
+    const read = VirtioBlkHeader.encode({ type: VirtioBlkRequestType.GET_ID, ioprio: 0, sector: 3n });
+    expect(read.toString('hex')).toBe('08000000000000000300000000000000');
+    expect([VirtioBlkConfig.offset.blkSize, VirtioBlkConfig.offset.numQueues]).toEqual([20, 34]);
+    expect(VirtioBlkConfig.offset.writeZeroesMayUnmap).toBe(56);
   });
 
   test('virtio-mem: requests are 24 bytes, responses 10, configuration 56', () => {

@@ -10,11 +10,11 @@ import { MessageSocket, socketPair } from '../../src/host/unix-socket.ts';
 import { SILENT_LOG } from '../../src/log.ts';
 import { LoopbackMachine, type LoopbackOptions } from '../../src/machine/loopback-machine.ts';
 import { BackendSession } from '../../src/vhost/backend.ts';
+import type { VhostDevice } from '../../src/vhost/device.ts';
 
-/** A back-end that runs in `turn`. */
-export class InProcessBackend implements Disposable {
+/** A back-end of any device that runs in `turn`. */
+export class InProcessDevice implements Disposable {
   readonly session: BackendSession;
-  readonly server: FuseServer;
   /** The memory table, mapped. */
   readonly memory: GuestMemory;
   /** The front-end's end of the connection; who takes it owns it. */
@@ -22,20 +22,15 @@ export class InProcessBackend implements Disposable {
   readonly #loop: EventLoop;
   readonly #owned = new Cleanup();
 
-  constructor(fileSystem: FileSystem, { maxMemSlots = 509, requestQueues = 1 } = {}) {
+  constructor(createDevice: (memory: GuestMemory) => VhostDevice, maxMemSlots = 509) {
     const [theirs, ours] = socketPair();
     this.socket = theirs;
     this.#loop = this.#owned.use(new EventLoop());
     this.memory = this.#owned.use(new GuestMemory({ maxSlots: maxMemSlots }));
-    this.server = new FuseServer({
-      fileSystem,
-      host: { allocate: (size) => NativeMemory.allocate(size), copy: copyMemory },
-      guest: this.memory,
-    });
     this.session = this.#owned.use(
       new BackendSession({
         socket: new MessageSocket(ours),
-        device: new FsDevice(this.server, requestQueues, 'paper'),
+        device: createDevice(this.memory),
         loop: this.#loop,
         memory: this.memory,
         log: SILENT_LOG,
@@ -52,6 +47,35 @@ export class InProcessBackend implements Disposable {
 
   [Symbol.dispose](): void {
     this.#owned[Symbol.dispose]();
+  }
+}
+
+/** A back-end of a file system that runs in `turn`. */
+export class InProcessBackend implements Disposable {
+  readonly server: FuseServer;
+  readonly session: BackendSession;
+  readonly memory: GuestMemory;
+  readonly socket: OwnedFd;
+  readonly turn: () => void;
+  readonly #device: InProcessDevice;
+
+  constructor(fileSystem: FileSystem, { maxMemSlots = 509, requestQueues = 1 } = {}) {
+    const servers: FuseServer[] = [];
+    this.#device = new InProcessDevice((guest) => {
+      const host = { allocate: (size: number) => NativeMemory.allocate(size), copy: copyMemory };
+      const server = new FuseServer({ fileSystem, host, guest });
+      servers.push(server);
+      return new FsDevice(server, requestQueues, 'paper');
+    }, maxMemSlots);
+    this.server = servers[0]!;
+    this.session = this.#device.session;
+    this.memory = this.#device.memory;
+    this.socket = this.#device.socket;
+    this.turn = this.#device.turn;
+  }
+
+  [Symbol.dispose](): void {
+    this.#device[Symbol.dispose]();
   }
 }
 
