@@ -1,6 +1,7 @@
 /** Rings that start, stop, are enabled and disabled. */
 import { maskOf } from '../../../protocol/bits.ts';
 import { VHOST_USER_F_PROTOCOL_FEATURES } from '../../../protocol/vhost-user.ts';
+import { FRONTEND_REQUESTS as R } from '../../../protocol/vhost-user-requests.ts';
 import type { ConformanceCase } from '../case.ts';
 import { effectProbe } from '../device-requests.ts';
 import { RING_FEATURES } from '../negotiate.ts';
@@ -17,39 +18,60 @@ const KNOWN = { device: ['fs', 'blk'] } as const;
 export const RING_STATE_CASES: readonly ConformanceCase[] = [
   {
     id: 'ring.start.kick',
-    title: 'a kick starts a ring',
+    title: 'A kick starts a ring',
     level: 'must',
     spec: {
       section: STATES,
-      says: 'the back-end must start a ring when the kick descriptor becomes readable',
+      says: 'a ring that was told SET_VRING_KICK is started by a kick at the latest: when the descriptor becomes readable',
     },
     expected: 'the request is answered',
     needs: KNOWN,
     run: (rig) => void new Plane(rig).startRing().request(),
   },
   {
-    id: 'ring.start.not-before-kick',
-    title: 'a ring that was never kicked is not processed',
+    id: 'ring.start.not-before-set-kick',
+    title: 'A ring that has no kick descriptor yet is not processed',
     level: 'must',
     spec: {
       section: STATES,
       says: 'each ring is initialized stopped; while it is stopped, the back-end must not process it at all',
     },
-    expected: 'a request that is there without a kick is left alone; the kick brings the answer',
+    expected:
+      'a request that is there before SET_VRING_KICK is left alone; SET_VRING_KICK and a kick bring the answer',
     needs: KNOWN,
     run: (rig) => {
       const plane = new Plane(rig);
-      const ring = plane.startRing();
+      const ring = plane.ring().setUp({ kick: false });
       const request = ring.place(plane.probe());
       ring.raw.publish();
-      check(!ring.isAnswered(request, QUIET_MS), 'the request was answered before any kick');
+      check(!ring.isAnswered(request, QUIET_MS), 'the request was answered before SET_VRING_KICK');
+      plane.link.accepts(R.SET_VRING_KICK, BigInt(ring.index), { fds: [ring.kickFd] });
       ring.kick();
       ring.finish(request);
     },
   },
   {
+    id: 'ring.start.without-kick',
+    title: 'SET_VRING_KICK starts a ring: what is there needs no kick',
+    level: 'should',
+    spec: {
+      section: 'vhost-user § Ring states, since QEMU 11.1',
+      says: 'rings are started with SET_VRING_KICK, and back-ends should not rely on receiving a kick after it; before, a kick started them',
+    },
+    expected: 'a request that was made available before SET_VRING_KICK is answered without a kick',
+    needs: KNOWN,
+    run: (rig) => {
+      const plane = new Plane(rig);
+      const ring = plane.ring().setUp({ kick: false });
+      const request = ring.place(plane.probe());
+      ring.raw.publish();
+      plane.link.accepts(R.SET_VRING_KICK, BigInt(ring.index), { fds: [ring.kickFd] });
+      ring.finish(request);
+    },
+  },
+  {
     id: 'ring.start.kicked-before',
-    title: 'a kick that was there before SET_VRING_KICK starts the ring',
+    title: 'A kick that was there before SET_VRING_KICK starts the ring',
     level: 'must',
     spec: {
       section: STATES,
@@ -70,7 +92,7 @@ export const RING_STATE_CASES: readonly ConformanceCase[] = [
   },
   {
     id: 'ring.start.kick-before-enable',
-    title: 'a ring that was kicked before it was enabled runs once it is enabled',
+    title: 'A ring that was kicked before it was enabled runs once it is enabled',
     level: 'must',
     spec: {
       section: STATES,
@@ -107,7 +129,7 @@ export const RING_STATE_CASES: readonly ConformanceCase[] = [
   },
   {
     id: 'ring.enable.without-protocol-features',
-    title: 'without PROTOCOL_FEATURES rings are enabled by SET_FEATURES',
+    title: 'Without PROTOCOL_FEATURES rings are enabled by SET_FEATURES',
     level: 'must',
     spec: {
       section: STATES,
@@ -122,7 +144,7 @@ export const RING_STATE_CASES: readonly ConformanceCase[] = [
   },
   {
     id: 'ring.disable.no-effects',
-    title: 'a ring that was set up and not enabled has no effects',
+    title: 'A ring that was set up and not enabled has no effects',
     level: 'must',
     spec: { section: STATES, says: 'started and disabled, a ring must be processed without side effects' },
     expected: 'a request that would make a directory is not carried out before the ring is enabled',
@@ -138,7 +160,7 @@ export const RING_STATE_CASES: readonly ConformanceCase[] = [
   },
   {
     id: 'ring.disable.running',
-    title: 'a ring that is disabled while it runs has no effects until it is enabled again',
+    title: 'A ring that is disabled while it runs has no effects until it is enabled again',
     level: 'must',
     spec: { section: STATES, says: 'started and disabled, a ring must be processed without side effects' },
     expected: 'a request that would make a directory is not carried out while the ring is disabled',
@@ -152,7 +174,7 @@ export const RING_STATE_CASES: readonly ConformanceCase[] = [
   },
   {
     id: 'ring.enable.again',
-    title: 'a ring that was disabled and enabled again is processed',
+    title: 'A ring that was disabled and enabled again is processed',
     level: 'must',
     spec: { section: STATES, says: 'started and enabled, a ring must be processed normally' },
     expected: 'requests are answered, before and after',
@@ -169,7 +191,7 @@ export const RING_STATE_CASES: readonly ConformanceCase[] = [
   },
   {
     id: 'ring.enable.kicked-meanwhile',
-    title: 'a request kicked while the ring was disabled is answered once it is enabled again',
+    title: 'A request kicked while the ring was disabled is answered once it is enabled again',
     level: 'must',
     spec: { section: STATES, says: 'started and enabled, the back-end must process all requests of a ring' },
     expected: 'the request is answered without another kick',
@@ -208,7 +230,7 @@ export const RING_STATE_CASES: readonly ConformanceCase[] = [
   },
   {
     id: 'ring.stop.suspended',
-    title: 'while all rings are stopped nothing is written and nobody is called',
+    title: 'While all rings are stopped nothing is written and nobody is called',
     level: 'must',
     spec: {
       section: 'vhost-user § Suspended device state',
@@ -235,7 +257,7 @@ export const RING_STATE_CASES: readonly ConformanceCase[] = [
   },
   {
     id: 'ring.stop.keeps-enabled',
-    title: 'a ring that is stopped stays enabled',
+    title: 'A ring that is stopped stays enabled',
     level: 'must',
     spec: {
       section: STATES,
