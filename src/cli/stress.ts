@@ -9,7 +9,8 @@ import { ConfigError } from '../errors.ts';
 import { OwnedFd } from '../host/owned-fd.ts';
 import { connectUnix } from '../host/unix-socket.ts';
 import type { BackendSource, StressBackend } from '../stress/backend.ts';
-import { type CampaignOptions, DEFAULT_SHAPE, runCampaign, runSequence } from '../stress/campaign.ts';
+import { type CampaignOptions, DEFAULT_SHAPE } from '../stress/campaign-options.ts';
+import { runCampaign, runSequence } from '../stress/campaign.ts';
 import { reportText, type StressReport } from '../stress/report.ts';
 import { parseSequence, sequenceFile } from '../stress/sequence-file.ts';
 import type { StoreKind } from '../stress/store.ts';
@@ -31,6 +32,8 @@ export interface StressOptions extends BackendChoice {
   /** What the back-end is. */
   readonly device?: StoreKind;
   readonly requestQueues?: number;
+  /** Whether buffers may begin in one slot and end in the next. */
+  readonly crossing?: boolean;
   /** How long an answer may take, in milliseconds. */
   readonly timeout?: number;
   /** How long a sequence is cut down, in seconds. */
@@ -60,7 +63,7 @@ export async function runStress(options: StressOptions): Promise<number> {
   assertOneBackend(options);
   const stop = { isAsked: false };
   const onSignal = (): void => void (stop.isAsked = true);
-  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  process.once('SIGINT', onSignal).once('SIGTERM', onSignal); // the second one is obeyed at once
   try {
     const report = await stressed({ ...options, seed }, () => stop.isAsked);
     for (const violation of report.violations) {
@@ -82,13 +85,23 @@ async function stressed(
   isStopped: () => boolean,
 ): Promise<StressReport> {
   const progress = new Progress(process.stderr);
-  const { slots, restarts, timeout, shrinkTime, time, device = 'fs', requestQueues = 1 } = options;
+  const {
+    slots,
+    restarts,
+    timeout,
+    shrinkTime,
+    time,
+    device = 'fs',
+    requestQueues = 1,
+    crossing = false,
+  } = options;
   const operations = options.operations ?? (time === undefined ? OPERATIONS : undefined);
   const campaign: CampaignOptions = {
     source: sourceOf(options),
     seed: options.seed,
     device,
     requestQueues,
+    crossesSlots: crossing,
     isStopped,
     onProgress: (phase, done, total) => progress.step(phase, done, total),
     ...(slots === undefined ? {} : { slots }),

@@ -154,6 +154,7 @@ program
       .default('fs'),
   )
   .option('--request-queues <n>', 'queues that carry requests', within(1, 64), 1)
+  .option('--crossing', 'some buffers begin in one memory slot and end in the next')
   .option('--slots <n>', 'use so many memory regions at most', positive)
   .option('--seed <n>', 'repeat the run of this seed; otherwise another each time', count)
   .option('--operations <n>', 'changes of memory in the storm (10000, unless there is a time)', count)

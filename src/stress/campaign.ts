@@ -5,54 +5,17 @@
 import { performance } from 'node:perf_hooks';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ConfigError } from '../errors.ts';
-import { GiB, KiB, MiB } from '../units.ts';
-import type { BackendSource, StressBackend } from './backend.ts';
+import type { StressBackend } from './backend.ts';
+import { type CampaignOptions, DEFAULT_SHAPE } from './campaign-options.ts';
 import { Figures } from './figures.ts';
-import type { Operation, StressShape } from './operation.ts';
+import type { Operation } from './operation.ts';
 import { Plan } from './plan.ts';
 import { Random } from './random.ts';
 import type { LimitOutcome, PhaseReport, StressReport, ViolationReport } from './report.ts';
 import { StressRun } from './run.ts';
 import { shorten } from './shorten.ts';
-import type { StoreKind } from './store.ts';
 import type { StressMachineOptions } from './stress-machine.ts';
 import { Violation } from './violation.ts';
-
-export interface CampaignOptions {
-  readonly source: BackendSource;
-  readonly seed: number;
-  /** Changes of memory in the storm. */
-  readonly operations?: number;
-  /** How long the storm lasts, in milliseconds. Without either: until `isStopped`. */
-  readonly timeMs?: number;
-  /** Regions to use at most, of those the back-end says it has. */
-  readonly slots?: number;
-  /** How often the back-end is killed and started again. Default 4. */
-  readonly restarts?: number;
-  /** How long an answer may take. Default 5 s. */
-  readonly timeoutMs?: number;
-  /** How long a sequence is cut down. Default 30 s. */
-  readonly shrinkMs?: number;
-  readonly shape?: Partial<StressShape>;
-  /** What the back-end is. Default `fs`. */
-  readonly device?: StoreKind;
-  /** Queues that carry requests. Default 1. */
-  readonly requestQueues?: number;
-  readonly onProgress?: (phase: string, done: number, total: number) => void;
-  readonly isStopped?: () => boolean;
-}
-
-export const DEFAULT_SHAPE: StressShape = {
-  slots: 1024,
-  slotSize: 2 * MiB,
-  dimms: 4,
-  dimmSize: 16 * MiB,
-  vmems: 2,
-  vmemSize: 4 * GiB,
-  vmemUnit: 128 * MiB,
-  chunks: 64,
-  chunkSize: 8 * KiB,
-};
 
 /** Operations that are remembered to be cut down. */
 const HISTORY = 250_000;
@@ -125,13 +88,15 @@ class Campaign {
   }
 
   #runOptions(backend: StressBackend): StressMachineOptions {
-    const { slots, timeoutMs = 5000, shape, device = 'fs', requestQueues = 1 } = this.#options;
+    const { slots, timeoutMs = 5000, shape } = this.#options;
+    const { device = 'fs', requestQueues = 1, crossesSlots = false } = this.#options;
     return {
       backend,
       shape: { ...DEFAULT_SHAPE, ...shape },
       timeoutMs,
       device,
       requestQueues,
+      crossesSlots,
       ...(slots === undefined ? {} : { limit: slots }),
     };
   }

@@ -14,6 +14,8 @@ export interface StressFacts {
   /** Whether memory modules can be plugged. */
   readonly hasDimms: boolean;
   readonly canRestart: boolean;
+  /** Whether buffers may begin in one slot and end in the next. */
+  readonly crossesSlots: boolean;
   /** Whether there is something to write to and read from. */
   readonly hasStore: boolean;
 }
@@ -65,7 +67,10 @@ export class StressModel {
   isThere({ in: kind, index, at }: Place): boolean {
     const { shape } = this;
     const end = at + shape.chunkSize;
-    if (kind === 'slot') return this.isMapped(index) && end <= shape.slotSize;
+    if (kind === 'slot') {
+      const last = index + Math.ceil(end / shape.slotSize) - 1;
+      return this.isMapped(index) && this.isMapped(last) && last <= index + 1;
+    }
     if (kind === 'dimm') return this.isPlugged(index) && end <= shape.dimmSize;
     if (kind === 'vmem') return end <= this.unitsOf(index) * shape.vmemUnit;
     return end <= shape.chunkSize * 4;
@@ -110,13 +115,13 @@ export class StressModel {
 
   /** The reads that can be on their way during an operation: into memory that is there before and after it, each its own. */
   readsDuring(operation: MemoryOperation): readonly Access[] {
-    const { chunks, chunkSize } = this.shape;
+    const { chunks } = this.shape;
     const reads: Access[] = [];
     if (!this.facts.hasStore) return reads;
     for (const access of operation.during ?? []) {
       const { place, chunk } = access;
       if (chunk >= chunks || !this.isThere(place) || this.#isTaken(operation, place)) continue;
-      if (!reads.some((other) => overlap(other.place, place, chunkSize))) reads.push(access);
+      if (!reads.some((other) => this.#overlap(other.place, place))) reads.push(access);
     }
     return reads;
   }
@@ -199,7 +204,7 @@ export class StressModel {
     switch (operation.op) {
       case 'map':
       case 'unmap':
-        return kind === 'slot' && index === operation.slot;
+        return kind === 'slot' && (index === operation.slot || this.#reaches(operation.slot, index, at));
       case 'plug':
       case 'unplug':
         return kind === 'dimm' && index === operation.dimm;
@@ -211,7 +216,18 @@ export class StressModel {
         );
     }
   }
-}
 
-const overlap = (a: Place, b: Place, size: number): boolean =>
-  a.in === b.in && a.index === b.index && Math.abs(a.at - b.at) < size;
+  /** Whether a buffer that begins in the slot before reaches into this one. */
+  #reaches(slot: number, index: number, at: number): boolean {
+    return index + 1 === slot && at + this.shape.chunkSize > this.shape.slotSize;
+  }
+
+  #overlap(a: Place, b: Place): boolean {
+    if (a.in !== b.in) return false;
+    // slots are neighbours in the same file
+    const distance = a.in === 'slot' ? (a.index - b.index) * this.shape.slotSize : 0;
+    return (
+      (a.in === 'slot' || a.index === b.index) && Math.abs(distance + a.at - b.at) < this.shape.chunkSize
+    );
+  }
+}

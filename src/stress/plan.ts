@@ -181,9 +181,16 @@ export class Plan {
     return { in: 'ram', index: 0, at: this.#random.below(4) * this.#model.shape.chunkSize };
   }
 
-  /** Near the start of a piece of memory, or at its very end. */
+  /** Near the start of a piece of memory, or at its very end; if that is wanted, also across it into the next slot. */
   #in(kind: 'slot' | 'dimm' | 'vmem', index: number): Place {
-    const { shape } = this.#model;
+    const { shape, facts } = this.#model;
+    if (
+      facts.crossesSlots &&
+      kind === 'slot' &&
+      this.#model.isMapped(index + 1) &&
+      this.#random.below(4) === 0
+    )
+      return { in: kind, index, at: shape.slotSize - shape.chunkSize / 2 };
     const units = kind === 'vmem' ? Math.max(1, this.#model.unitsOf(index)) : 0;
     const size = { slot: shape.slotSize, dimm: shape.dimmSize, vmem: units * shape.vmemUnit }[kind];
     const most = size - shape.chunkSize;

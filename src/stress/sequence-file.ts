@@ -1,6 +1,6 @@
 /** Sequences of operations in files: written when one shows a violation, read to run it again. */
 import { ConfigError } from '../errors.ts';
-import { DEFAULT_SHAPE } from './campaign.ts';
+import { DEFAULT_SHAPE } from './campaign-options.ts';
 import type { Operation, OperationName, Place, StressShape } from './operation.ts';
 import type { SequenceFile, StressReport, ViolationReport } from './report.ts';
 

@@ -30,6 +30,8 @@ export interface StressMachineOptions {
   readonly device?: StoreKind;
   /** Queues that carry requests. Default 1. */
   readonly requestQueues?: number;
+  /** Whether buffers may begin in one slot and end in the next. Default false: not every back-end survives it. */
+  readonly crossesSlots?: boolean;
 }
 
 export class StressMachine implements Disposable {
@@ -75,6 +77,7 @@ export class StressMachine implements Disposable {
           ({ device }) => device.dynamicMemslots?.layout.memslotSize ?? shape.vmemSize,
         ),
         hasDimms: shape.dimms > 0,
+        crossesSlots: options.crossesSlots ?? false,
         hasStore: options.device !== 'none',
         canRestart: options.backend.restart !== undefined,
       };

@@ -1,6 +1,7 @@
 /** Whole stress runs, against back-ends in the same thread. */
 import { expect, test } from 'vitest';
-import { type CampaignOptions, runCampaign, runSequence } from '../../src/stress/campaign.ts';
+import type { CampaignOptions } from '../../src/stress/campaign-options.ts';
+import { runCampaign, runSequence } from '../../src/stress/campaign.ts';
 import type { StressReport } from '../../src/stress/report.ts';
 import { reportText } from '../../src/stress/report.ts';
 import { openFds } from '../vhost/rig.ts';
@@ -23,7 +24,7 @@ const kinds = ({ violations }: StressReport) => violations.map(({ kind }) => kin
 
 test.each([3, 8, 40])('a right back-end of %i slots passes, and nothing is left over here', async (slots) => {
   const before = openFds();
-  const report = await runCampaign(options(inProcess(slots)));
+  const report = await runCampaign(options(inProcess(slots), { crossesSlots: true }));
   expect(reportText(report)).toContain('no violation');
   expect(report.phases.map(({ outcome }) => outcome)).toEqual(['passed', 'passed', 'passed']);
   expect(report.limits).toEqual({ advertised: slots, reached: slots, oneMore: 'refused' });

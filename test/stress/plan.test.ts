@@ -1,7 +1,7 @@
 /** The plan and its model, against a naive account of the same operations. */
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { DEFAULT_SHAPE } from '../../src/stress/campaign.ts';
+import { DEFAULT_SHAPE } from '../../src/stress/campaign-options.ts';
 import { type StressFacts, StressModel } from '../../src/stress/model.ts';
 import type { Operation, Place } from '../../src/stress/operation.ts';
 import { Plan } from '../../src/stress/plan.ts';
@@ -28,6 +28,7 @@ function modelOf({ limit, baseRegions, vmemSlotSizes }: Setup): StressModel {
     hasDimms: true,
     canRestart: true,
     hasStore: true,
+    crossesSlots: true,
   };
   return new StressModel({ ...DEFAULT_SHAPE, slots: limit }, facts);
 }
@@ -136,7 +137,15 @@ test('reads during a change are of memory that stays, each in its own place', ()
   const absent: Place = { in: 'slot', index: 2, at: 0 };
   const reads = [staying, overlapping, going, absent].map(during);
   expect(model.readsDuring({ op: 'unmap', slot: 0, during: reads })).toEqual([during(staying)]);
-  const { vmemUnit, chunkSize } = DEFAULT_SHAPE;
+  const { vmemUnit, chunkSize, slotSize } = DEFAULT_SHAPE;
+  // from slot 0 into slot 1: there as long as both are
+  const across: Place = { in: 'slot', index: 0, at: slotSize - 1000 };
+  expect(model.isThere(across)).toBe(true);
+  expect(model.isThere({ ...across, index: 1 })).toBe(false);
+  expect(model.readsDuring({ op: 'unmap', slot: 1, during: [during(across)] })).toEqual([]);
+  expect(model.readsDuring({ op: 'map', slot: 2, during: [across, staying].map(during) })).toEqual([
+    during(across),
+  ]);
   const kept: Place = { in: 'vmem', index: 0, at: vmemUnit - chunkSize };
   const shrunk: Place = { in: 'vmem', index: 0, at: vmemUnit - 1 };
   expect(model.readsDuring({ op: 'resize', vmem: 0, units: 1, during: [kept, shrunk].map(during) })).toEqual([

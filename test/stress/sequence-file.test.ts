@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { DEFAULT_SHAPE } from '../../src/stress/campaign.ts';
+import { DEFAULT_SHAPE } from '../../src/stress/campaign-options.ts';
 import type { Operation } from '../../src/stress/operation.ts';
 import { parseSequence, sequenceFile } from '../../src/stress/sequence-file.ts';
 

@@ -63,11 +63,12 @@ describe('our own back-end', () => {
     expect(stdout).toContain('no violation');
   });
 
-  test('keeps it with four request queues', () => {
+  test('keeps it with four request queues, and buffers that reach from slot to slot', () => {
     const { report } = stress(
       ourBackend('--num-request-queues=4'),
       '--seed=2',
       '--request-queues=4',
+      '--crossing',
       `--operations=${OPERATIONS}`,
     );
     expect(report.violations).toEqual([]);
