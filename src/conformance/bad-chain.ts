@@ -11,6 +11,7 @@ import { endureBadChain } from './hostile.ts';
 import { Plane } from './plane.ts';
 import type { ProbedRing } from './probed-ring.ts';
 import { type Descriptor, writeTable } from './raw-ring.ts';
+import { capitalised } from './titles.ts';
 
 const EXPECTED =
   'the chain is given back or the ring is stopped; a good request is answered, at once or when the ring was set up anew';
@@ -61,7 +62,7 @@ export const badChainCase = ({
   writable,
 }: BadChain): ConformanceCase => ({
   id: `hostile.${id}`,
-  title,
+  title: capitalised(title),
   level: 'robustness',
   spec: { section, says },
   expected: EXPECTED,

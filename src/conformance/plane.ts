@@ -22,7 +22,7 @@ export interface PlaneOptions {
 const BASE_SIZE = 8 * MiB;
 const NUM = 64;
 /** Looks that cost next to nothing before waiting a millisecond for each. */
-const FIRST_LOOKS = 50;
+const FIRST_LOOKS = 20;
 
 export class Plane {
   readonly rig: Rig;

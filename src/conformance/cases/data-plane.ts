@@ -13,12 +13,14 @@ import { RING_CHANGE_CASES } from './ring-changes.ts';
 import { RING_INDEX_CASES } from './ring-indices.ts';
 import { RING_REFUSAL_CASES } from './ring-refusals.ts';
 import { RING_STATE_CASES } from './ring-states.ts';
+import { RING_SURROUNDING_CASES } from './ring-surroundings.ts';
 
 export const DATA_PLANE_CASES: readonly ConformanceCase[] = [
   ...RING_STATE_CASES,
   ...RING_INDEX_CASES,
   ...RING_CHANGE_CASES,
   ...RING_REFUSAL_CASES,
+  ...RING_SURROUNDING_CASES,
   ...QUEUE_SHAPE_CASES,
   ...QUEUE_NOTIFICATION_CASES,
   ...HOSTILE_CHAIN_CASES,

@@ -31,7 +31,7 @@ export const DEVICE_REQUEST_CASES: readonly ConformanceCase[] = [
   },
   {
     id: 'device.fs.unknown-opcode',
-    title: 'an opcode that is not known is answered with ENOSYS',
+    title: 'An opcode that is not known is answered with ENOSYS',
     level: 'should',
     spec: { section: FUSE, says: 'ENOSYS tells the client that the server does not have the operation' },
     expected: 'error −38, 16 bytes',
@@ -40,7 +40,7 @@ export const DEVICE_REQUEST_CASES: readonly ConformanceCase[] = [
   },
   {
     id: 'device.blk.unknown-type',
-    title: 'a request of a type that is not known is answered with UNSUPP',
+    title: 'A request of a type that is not known is answered with UNSUPP',
     level: 'should',
     spec: {
       section: BLK,
@@ -52,7 +52,7 @@ export const DEVICE_REQUEST_CASES: readonly ConformanceCase[] = [
   },
   {
     id: 'device.blk.beyond-capacity',
-    title: 'a read beyond the end of the disk is answered with IOERR',
+    title: 'A read beyond the end of the disk is answered with IOERR',
     level: 'should',
     spec: { section: BLK, says: 'the status is VIRTIO_BLK_S_IOERR for an error of device or driver' },
     expected: 'status 1',

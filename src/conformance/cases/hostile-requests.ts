@@ -3,11 +3,12 @@ import type { ConformanceCase } from '../case.ts';
 import { nonsense } from '../device-requests.ts';
 import { DEVICES } from '../device.ts';
 import { Plane } from '../plane.ts';
+import { capitalised } from '../titles.ts';
 
 export const HOSTILE_REQUEST_CASES: readonly ConformanceCase[] = (['fs', 'blk'] as const).flatMap((name) =>
   nonsense(DEVICES[name]).map(({ id, name: title }, i): ConformanceCase => ({
     id: `hostile.${name}.${id}`,
-    title,
+    title: capitalised(title),
     level: 'robustness',
     spec: {
       section: name === 'fs' ? 'virtio 1.2 § 5.11.6' : 'virtio 1.2 § 5.2.6',

@@ -25,7 +25,7 @@ const RUN = 1500;
 export const QUEUE_NOTIFICATION_CASES: readonly ConformanceCase[] = [
   {
     id: 'queue.call.flags-wanted',
-    title: 'without EVENT_IDX the driver is called',
+    title: 'Without EVENT_IDX the driver is called',
     level: 'must',
     spec: { section: CALLS, says: 'if flags is 0, the device must send a notification after a used element' },
     expected: 'a call after each of 5 requests',
@@ -40,7 +40,7 @@ export const QUEUE_NOTIFICATION_CASES: readonly ConformanceCase[] = [
   },
   {
     id: 'queue.call.flags-unwanted',
-    title: 'without EVENT_IDX the driver that sets NO_INTERRUPT is not called',
+    title: 'Without EVENT_IDX the driver that sets NO_INTERRUPT is not called',
     level: 'should',
     spec: { section: CALLS, says: 'if flags is 1, the device should not send a notification' },
     expected: 'no call; and calls again once flags is 0',
@@ -57,7 +57,7 @@ export const QUEUE_NOTIFICATION_CASES: readonly ConformanceCase[] = [
   },
   {
     id: 'queue.call.flags-ignore-event',
-    title: 'without EVENT_IDX used_event means nothing',
+    title: 'Without EVENT_IDX used_event means nothing',
     level: 'must',
     spec: { section: CALLS, says: 'if EVENT_IDX was not negotiated, the device must ignore used_event' },
     expected: 'a call after each request, whatever used_event holds',
@@ -73,7 +73,7 @@ export const QUEUE_NOTIFICATION_CASES: readonly ConformanceCase[] = [
   },
   {
     id: 'queue.call.event-wanted',
-    title: 'with EVENT_IDX the driver is called at the element it has named',
+    title: 'With EVENT_IDX the driver is called at the element it has named',
     level: 'must',
     spec: {
       section: CALLS,
@@ -92,7 +92,7 @@ export const QUEUE_NOTIFICATION_CASES: readonly ConformanceCase[] = [
   },
   {
     id: 'queue.call.event-unwanted',
-    title: 'with EVENT_IDX the driver is not called before the element it has named',
+    title: 'With EVENT_IDX the driver is not called before the element it has named',
     level: 'should',
     spec: { section: CALLS, says: 'otherwise the device should not send a notification' },
     expected: 'used_event 4 elements ahead: no call for 4 requests, one for the fifth',
@@ -110,7 +110,7 @@ export const QUEUE_NOTIFICATION_CASES: readonly ConformanceCase[] = [
   },
   {
     id: 'queue.call.event-in-batch',
-    title: 'with EVENT_IDX the driver is called for an element within a batch',
+    title: 'With EVENT_IDX the driver is called for an element within a batch',
     level: 'must',
     spec: {
       section: CALLS,
@@ -131,7 +131,7 @@ export const QUEUE_NOTIFICATION_CASES: readonly ConformanceCase[] = [
   },
   {
     id: 'queue.call.event-wraps',
-    title: 'with EVENT_IDX the driver is called where the index wraps around',
+    title: 'With EVENT_IDX the driver is called where the index wraps around',
     level: 'must',
     spec: { section: CALLS, says: 'used_event is compared with the index modulo 65536' },
     expected: 'from element 65531 on, a call after each of 10 requests named just before',
@@ -150,7 +150,7 @@ export const QUEUE_NOTIFICATION_CASES: readonly ConformanceCase[] = [
   },
   {
     id: 'queue.call.event-ignores-flags',
-    title: 'with EVENT_IDX the flags of the avail ring mean nothing',
+    title: 'With EVENT_IDX the flags of the avail ring mean nothing',
     level: 'must',
     spec: {
       section: CALLS,
@@ -168,7 +168,7 @@ export const QUEUE_NOTIFICATION_CASES: readonly ConformanceCase[] = [
   },
   {
     id: 'queue.kick.event-flags',
-    title: 'with EVENT_IDX the flags of the used ring stay 0',
+    title: 'With EVENT_IDX the flags of the used ring stay 0',
     level: 'must',
     spec: { section: KICKS, says: 'if EVENT_IDX was negotiated, the device must set flags to 0' },
     expected: 'flags 0 before, during and after 200 requests',
@@ -177,7 +177,7 @@ export const QUEUE_NOTIFICATION_CASES: readonly ConformanceCase[] = [
   },
   {
     id: 'queue.kick.flags',
-    title: 'without EVENT_IDX the flags of the used ring are 0 or 1',
+    title: 'Without EVENT_IDX the flags of the used ring are 0 or 1',
     level: 'must',
     spec: { section: KICKS, says: 'if EVENT_IDX was not negotiated, the device must set flags to 0 or 1' },
     expected: 'nothing else before, during and after 200 requests',
@@ -189,7 +189,7 @@ export const QUEUE_NOTIFICATION_CASES: readonly ConformanceCase[] = [
       const name = `${hasEventIdx ? 'event' : 'flags'}${batch === 1 ? '' : '-batches'}`;
       return {
         id: `queue.kick.none-lost-${name}`,
-        title: `no kick is lost: ${batch === 1 ? 'single requests' : 'batches of 3'}, ${hasEventIdx ? 'with' : 'without'} EVENT_IDX`,
+        title: `No kick is lost: ${batch === 1 ? 'single requests' : 'batches of 3'}, ${hasEventIdx ? 'with' : 'without'} EVENT_IDX`,
         level: 'must',
         spec: {
           section: 'virtio 1.2 § 2.7.10',

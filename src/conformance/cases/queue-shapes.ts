@@ -4,6 +4,7 @@ import type { ConformanceCase, Level } from '../case.ts';
 import { unansweredProbe } from '../device-requests.ts';
 import { Plane } from '../plane.ts';
 import type { Shape } from '../shape.ts';
+import { capitalised } from '../titles.ts';
 
 const KNOWN = { device: ['fs', 'blk'] } as const;
 const INDIRECT = { ...KNOWN, features: [VIRTIO_RING_F_INDIRECT_DESC] } as const;
@@ -49,7 +50,7 @@ const SHAPES: readonly ShapeCase[] = [
   }),
   {
     id: 'bytes',
-    title: 'a descriptor for each byte',
+    title: 'A descriptor for each byte',
     level: 'should',
     spec: LIMIT,
     needs: KNOWN,
@@ -119,7 +120,7 @@ const SHAPES: readonly ShapeCase[] = [
 export const QUEUE_SHAPE_CASES: readonly ConformanceCase[] = [
   ...SHAPES.map(({ id, title, level, spec, needs, shape, num = 64 }): ConformanceCase => ({
     id: `queue.shape.${id}`,
-    title,
+    title: capitalised(title),
     level,
     spec,
     needs,
@@ -132,7 +133,7 @@ export const QUEUE_SHAPE_CASES: readonly ConformanceCase[] = [
   })),
   {
     id: 'queue.shape.whole-ring',
-    title: 'a chain of as many descriptors as the ring has entries',
+    title: 'A chain of as many descriptors as the ring has entries',
     level: 'should',
     spec: {
       section: 'virtio 1.2 § 2.7.5',
@@ -148,7 +149,7 @@ export const QUEUE_SHAPE_CASES: readonly ConformanceCase[] = [
   },
   {
     id: 'queue.shape.mixed',
-    title: 'requests of different shapes in flight together',
+    title: 'Requests of different shapes in flight together',
     level: 'must',
     spec: FRAMING,
     expected: 'all are answered',
@@ -174,7 +175,7 @@ export const QUEUE_SHAPE_CASES: readonly ConformanceCase[] = [
   },
   {
     id: 'queue.shape.nothing-writable',
-    title: 'a request that is not answered needs no writable descriptor',
+    title: 'A request that is not answered needs no writable descriptor',
     level: 'must',
     spec: {
       section: 'virtio 1.2 § 2.7.13.1; § 5.11.6',
@@ -192,7 +193,7 @@ export const QUEUE_SHAPE_CASES: readonly ConformanceCase[] = [
   },
   {
     id: 'queue.shape.more-room',
-    title: 'more room for the answer than it needs',
+    title: 'More room for the answer than it needs',
     level: 'must',
     spec: {
       section: 'virtio 1.2 § 2.7.8',
@@ -210,7 +211,7 @@ export const QUEUE_SHAPE_CASES: readonly ConformanceCase[] = [
   },
   ...['in', 'out', 'both'].map((side): ConformanceCase => ({
     id: `queue.shape.across-regions-${side}`,
-    title: `buffers (${side}) that begin in one memory region and end in the next`,
+    title: `Buffers (${side}) that begin in one memory region and end in the next`,
     level: 'must',
     spec: {
       section: 'vhost-user § Memory access; virtio 1.2 § 2.7.5',
@@ -234,7 +235,7 @@ export const QUEUE_SHAPE_CASES: readonly ConformanceCase[] = [
   })),
   {
     id: 'queue.shape.above-4-gib',
-    title: 'buffers above 4 GiB',
+    title: 'Buffers above 4 GiB',
     level: 'must',
     spec: {
       section: 'virtio 1.2 § 2.7.5',

@@ -11,6 +11,7 @@ import type { GuestBuffer } from '../../machine/guest-ram.ts';
 import type { ConformanceCase } from '../case.ts';
 import { expectService } from '../hostile.ts';
 import { Plane } from '../plane.ts';
+import type { ProbedRing } from '../probed-ring.ts';
 import { RacingWriter } from '../racing-writer.ts';
 import { type Descriptor, DESCRIPTOR_BYTES, writeTable } from '../raw-ring.ts';
 import { check, hungUp } from '../verdict.ts';
@@ -19,6 +20,8 @@ import { check, hungUp } from '../verdict.ts';
 const RACE_MS = 300;
 /** How long one request may take before the ring is taken for stopped. */
 const PATIENCE_MS = 100;
+/** Chains offered at once, of a ring of 64. */
+const BATCH = 48;
 const CANARY = 0x5c;
 
 /** Where the request under change lies. */
@@ -45,7 +48,7 @@ interface RaceCase {
 const RACES: readonly RaceCase[] = [
   {
     id: 'address',
-    title: 'the address of the answer, in memory and far outside',
+    title: 'The address of the answer, in memory and far outside',
     race: ({ reply, descriptor }) => ({
       gpa: descriptor(1),
       states: [reply.gpa, 2 * GiB, 2 ** 46, 2 ** 62].map((gpa) =>
@@ -55,7 +58,7 @@ const RACES: readonly RaceCase[] = [
   },
   {
     id: 'length',
-    title: 'the length of the answer, as it is and 4 GiB',
+    title: 'The length of the answer, as it is and 4 GiB',
     race: ({ reply, descriptor }) => ({
       gpa: descriptor(1),
       states: [reply.bytes.length, 0xffff_ffff, 0].map((length) =>
@@ -65,7 +68,7 @@ const RACES: readonly RaceCase[] = [
   },
   {
     id: 'request-length',
-    title: 'the length of the request, as it is, too short and 4 GiB',
+    title: 'The length of the request, as it is, too short and 4 GiB',
     race: ({ request, descriptor }) => ({
       gpa: descriptor(0),
       states: [request.bytes.length, 3, 0xffff_f000].map((length) =>
@@ -75,7 +78,7 @@ const RACES: readonly RaceCase[] = [
   },
   {
     id: 'flags',
-    title: 'the flags of the answer: writable, readable, with a successor, a table',
+    title: 'The flags of the answer: writable, readable, with a successor, a table',
     race: ({ reply, descriptor }) => ({
       gpa: descriptor(1),
       states: [WRITE, 0, WRITE | NEXT, INDIRECT, 0xffff].map((flags) =>
@@ -85,7 +88,7 @@ const RACES: readonly RaceCase[] = [
   },
   {
     id: 'next',
-    title: 'the successor of the request: the answer, itself, outside the ring',
+    title: 'The successor of the request: the answer, itself, outside the ring',
     race: ({ request, descriptor }) => ({
       gpa: descriptor(0),
       states: [1, 0, 64, 0xffff].map((next) =>
@@ -95,7 +98,7 @@ const RACES: readonly RaceCase[] = [
   },
   {
     id: 'table',
-    title: 'an indirect table: a chain, a table within it, an address far outside',
+    title: 'An indirect table: a chain, a table within it, an address far outside',
     isIndirect: true,
     race: ({ reply, table }) => ({
       gpa: table.gpa + DESCRIPTOR_BYTES,
@@ -108,7 +111,7 @@ const RACES: readonly RaceCase[] = [
   },
   {
     id: 'entry',
-    title: 'the entry of the avail ring: the head, another descriptor, outside the ring',
+    title: 'The entry of the avail ring: the head, another descriptor, outside the ring',
     race: ({ entries }) => ({
       gpa: entries,
       states: [0, 1, 64, 0xffff].map((head) => new Uint8Array(new Uint16Array(64).fill(head).buffer)),
@@ -116,7 +119,7 @@ const RACES: readonly RaceCase[] = [
   },
   {
     id: 'fuse-length',
-    title: 'the length in the header of a FUSE request',
+    title: 'The length in the header of a FUSE request',
     device: 'fs',
     race: ({ request }) => ({
       gpa: request.gpa + InHeader.offset.len,
@@ -127,7 +130,7 @@ const RACES: readonly RaceCase[] = [
   },
   {
     id: 'fuse-opcode',
-    title: 'the opcode in the header of a FUSE request',
+    title: 'The opcode in the header of a FUSE request',
     device: 'fs',
     race: ({ request }) => ({
       gpa: request.gpa + InHeader.offset.opcode,
@@ -199,15 +202,21 @@ export const RACE_CASES: readonly ConformanceCase[] = RACES.map(
   }),
 );
 
-/** Offers descriptor 0 again and again. A ring that was stopped is set up anew. */
-function runRace(plane: Plane, ring: ReturnType<Plane['ring']>, layOut: () => void): void {
+/**
+ * Offers descriptor 0 again and again, many times at once, so that the device is at work while the other thread writes.
+ * A ring that was stopped is set up anew.
+ */
+function runRace(plane: Plane, ring: ProbedRing, layOut: () => void): void {
   const endsAt = performance.now() + RACE_MS;
   while (performance.now() < endsAt) {
-    const before = ring.raw.usedIndex;
-    ring.raw.offer(0);
+    for (let i = 0; i < BATCH; i += 1) ring.raw.offer(0);
     ring.submit();
-    const isBack = plane.waitUntil(() => ring.raw.usedIndex !== before, PATIENCE_MS);
-    if (isBack && !ring.hasFailed()) continue;
+    let hasFailed = false;
+    const isBack = plane.waitUntil(() => {
+      hasFailed ||= ring.hasFailed();
+      return hasFailed || ring.raw.usedIndex === ring.raw.next;
+    }, PATIENCE_MS);
+    if (isBack && !hasFailed) continue;
     if (plane.link.hasEnded()) hungUp('the connection was closed');
     ring.stop();
     ring.setUp();

@@ -90,7 +90,7 @@ export const RING_INDEX_CASES: readonly ConformanceCase[] = [
   },
   {
     id: 'ring.base.restart',
-    title: 'a ring goes on at the index it is given',
+    title: 'A ring goes on at the index it is given',
     level: 'must',
     spec: { section: SET_BASE, says: 'sets the next index to process in the available ring' },
     expected: 'requests after stop and restart are answered once each, in the next elements of the used ring',
@@ -107,7 +107,7 @@ export const RING_INDEX_CASES: readonly ConformanceCase[] = [
   },
   {
     id: 'ring.base.used-from-memory',
-    title: 'the used index is read from memory when a ring is started',
+    title: 'The used index is read from memory when a ring is started',
     level: 'should',
     spec: {
       section: SET_BASE,
@@ -119,7 +119,7 @@ export const RING_INDEX_CASES: readonly ConformanceCase[] = [
   },
   {
     id: 'ring.base.last',
-    title: 'a ring may begin at index 65535',
+    title: 'A ring may begin at index 65535',
     level: 'must',
     spec: { section: INDEX, says: 'bits 0 to 15 are the index; it is free-running' },
     expected: 'requests are answered, and the index is 2 after three of them',
@@ -134,7 +134,7 @@ export const RING_INDEX_CASES: readonly ConformanceCase[] = [
     const name = eventIdx ? 'event-idx' : 'flags';
     return {
       id: `ring.wrap.base-${name}`,
-      title: `indices wrap around at 65536 soon after the start, ${eventIdx ? 'with' : 'without'} EVENT_IDX`,
+      title: `Indices wrap around at 65536 soon after the start, ${eventIdx ? 'with' : 'without'} EVENT_IDX`,
       level: 'must',
       spec: {
         section: 'virtio 1.2 § 2.7.13.3',
@@ -159,7 +159,7 @@ export const RING_INDEX_CASES: readonly ConformanceCase[] = [
   }),
   {
     id: 'ring.wrap.long-run',
-    title: 'a ring lives through 66,000 requests',
+    title: 'A ring lives through 66,000 requests',
     level: 'must',
     spec: {
       section: 'virtio 1.2 § 2.7.13.3',
@@ -181,7 +181,7 @@ export const RING_INDEX_CASES: readonly ConformanceCase[] = [
   },
   {
     id: 'ring.wrap.slots',
-    title: 'descriptors and ring entries are used again and again',
+    title: 'Descriptors and ring entries are used again and again',
     level: 'must',
     spec: { section: 'virtio 1.2 § 2.7.6', says: 'the avail index is taken modulo the size of the ring' },
     expected: 'in a ring of 2, 100 requests are answered, alone',
@@ -193,7 +193,7 @@ export const RING_INDEX_CASES: readonly ConformanceCase[] = [
   },
   ...[2, 8, 128, 1024].map((num): ConformanceCase => ({
     id: `ring.num.${num}`,
-    title: `a ring of ${num} entries works when it is full`,
+    title: `A ring of ${num} entries works when it is full`,
     level: num > 256 ? 'should' : 'must',
     spec: {
       section: 'virtio 1.2 § 2.7',
@@ -214,7 +214,7 @@ export const RING_INDEX_CASES: readonly ConformanceCase[] = [
   })),
   {
     id: 'ring.batch.one-kick',
-    title: 'one kick is enough for any number of requests',
+    title: 'One kick is enough for any number of requests',
     level: 'must',
     spec: {
       section: 'virtio 1.2 § 2.7.13',
