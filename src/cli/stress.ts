@@ -50,6 +50,8 @@ export interface StressOptions extends BackendChoice {
 }
 
 const OPERATIONS = 10_000;
+/** Of what a back-end wrote last, how much is told. */
+const SAID_LINES = 3;
 /** In the directory of a block device: what its command is to serve. */
 const DISK = 'disk';
 const DISK_SIZE = DEFAULT_SHAPE.chunks * DEFAULT_SHAPE.chunkSize;
@@ -178,7 +180,7 @@ class OwnedBackend implements StressBackend {
 
   lastWords(): string {
     const { ending, messages = '' } = this.#current ?? {};
-    const said = messages === '' ? '' : `said: ${messages.split('\n').at(-1)}`;
+    const said = messages === '' ? '' : `said: ${messages.split('\n').slice(-SAID_LINES).join(' | ')}`;
     return [ending, said].filter(Boolean).join(', ');
   }
 

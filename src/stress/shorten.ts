@@ -48,12 +48,23 @@ async function withoutReads(
   if (plain.every((operation, at) => operation === best[at]) || isSpent()) return best;
   if (await attempt(plain)) return plain;
   for (const at of sequence.keys()) {
-    const simpler = best.with(at, withoutDuring(best[at]!));
-    if (simpler[at] === best[at]) continue;
-    if (isSpent()) break;
-    if (await attempt(simpler)) best = simpler;
+    for (const simpler of withFewerReads(best[at]!)) {
+      if (isSpent()) return best;
+      const list = best.with(at, simpler);
+      if (!(await attempt(list))) continue;
+      best = list;
+      break;
+    }
   }
   return best;
+}
+
+/** None, or else one of them. */
+function withFewerReads(operation: Operation): readonly Operation[] {
+  if (!('during' in operation) || operation.during === undefined) return [];
+  const { during } = operation;
+  const single = during.length === 1 ? [] : during.map((access) => ({ ...operation, during: [access] }));
+  return [withoutDuring(operation), ...single];
 }
 
 function withoutDuring(operation: Operation): Operation {
