@@ -6,7 +6,8 @@
  */
 import type { FdBudget } from './fd-budget.ts';
 import type { InUse } from './in-use.ts';
-import { InodeFlag, type InodeTable } from './inode-table.ts';
+import { InodeFlag } from './inode-row.ts';
+import type { InodeTable } from './inode-table.ts';
 import { HeaderWord, type TableMemory } from './table-memory.ts';
 
 export class FdRing {

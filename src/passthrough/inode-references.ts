@@ -4,7 +4,8 @@
  *
  * All of it happens under the tables' lock. What another thread is using just now is left to that one.
  */
-import { InodeFlag, type InodeTable, ROOT_SLOT } from './inode-table.ts';
+import { InodeFlag } from './inode-row.ts';
+import { type InodeTable, ROOT_SLOT } from './inode-table.ts';
 import type { InodeParts } from './inode-opener.ts';
 import { COLD_ROWS } from './table-memory.ts';
 import { ToClose } from './to-close.ts';

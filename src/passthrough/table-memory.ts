@@ -9,9 +9,8 @@ import { NativeMemory } from '../host/native-memory.ts';
 import { Cleanup } from '../host/owned-fd.ts';
 import { SharedLock } from '../host/shared-lock.ts';
 import { GrowingWords } from './growing-words.ts';
+import { INODE_WORDS, TAIL_WORDS } from './inode-row.ts';
 
-/** Words of an inode's row. */
-export const INODE_WORDS = 24;
 /** Threads that may serve one share, this many marks each; see `in-use.ts`. */
 export const MAX_THREADS = 64;
 export const MARKS_PER_THREAD = 16;
@@ -74,6 +73,7 @@ export interface TableHandover {
   readonly inodeRows: number;
   readonly fdLimit: number;
   readonly inodes: number;
+  readonly tails: number;
   readonly octets: number;
   readonly buckets: number;
   readonly rest: number;
@@ -81,6 +81,7 @@ export interface TableHandover {
 
 interface Pieces {
   readonly inodes: GrowingWords;
+  readonly tails: GrowingWords;
   readonly octets: GrowingWords;
   readonly buckets: GrowingWords;
   readonly rest: NativeMemory;
@@ -90,8 +91,9 @@ export class TableMemory implements Disposable {
   readonly isShared: boolean;
   readonly inodeRows: number;
   readonly fdLimit: number;
-  /** Rows of inodes. */
+  /** Rows of inodes, and of each what is rarely used. */
   readonly inodes: GrowingWords;
+  readonly tails: GrowingWords;
   /** Names, and file handles longer than a row has room for. */
   readonly octets: GrowingWords;
   readonly header: Int32Array;
@@ -112,7 +114,7 @@ export class TableMemory implements Disposable {
   readonly #locksLock: SharedLock;
 
   private constructor(
-    { inodes, octets, buckets, rest }: Pieces,
+    { inodes, tails, octets, buckets, rest }: Pieces,
     inodeRows: number,
     fdLimit: number,
     isShared: boolean,
@@ -121,6 +123,7 @@ export class TableMemory implements Disposable {
     this.inodeRows = inodeRows;
     this.fdLimit = fdLimit;
     this.inodes = inodes;
+    this.tails = tails;
     this.octets = octets;
     this.buckets = buckets;
     this.#rest = rest;
@@ -163,6 +166,7 @@ export class TableMemory implements Disposable {
     using undo = new Cleanup();
     const pieces = {
       inodes: undo.use(GrowingWords.reserve(inodeRows * INODE_WORDS * 4)),
+      tails: undo.use(GrowingWords.reserve(inodeRows * TAIL_WORDS * 4)),
       octets: undo.use(GrowingWords.reserve(inodeRows * OCTETS_PER_ROW)),
       buckets: undo.use(GrowingWords.reserve(inodeRows * 4)),
       rest: undo.use(NativeMemory.reserve(restSize(fdLimit))),
@@ -172,9 +176,10 @@ export class TableMemory implements Disposable {
   }
 
   /** The memory another thread reserved, and unmaps, shared from both sides. */
-  static attach({ inodeRows, fdLimit, inodes, octets, buckets, rest }: TableHandover): TableMemory {
+  static attach({ inodeRows, fdLimit, inodes, tails, octets, buckets, rest }: TableHandover): TableMemory {
     const pieces = {
       inodes: GrowingWords.at(inodes, inodeRows * INODE_WORDS * 4),
+      tails: GrowingWords.at(tails, inodeRows * TAIL_WORDS * 4),
       octets: GrowingWords.at(octets, inodeRows * OCTETS_PER_ROW),
       buckets: GrowingWords.at(buckets, inodeRows * 4),
       rest: NativeMemory.at(rest, restSize(fdLimit)),
@@ -188,6 +193,7 @@ export class TableMemory implements Disposable {
       inodeRows,
       fdLimit,
       inodes: this.inodes.address,
+      tails: this.tails.address,
       octets: this.octets.address,
       buckets: this.buckets.address,
       rest: this.#rest.address,
@@ -199,7 +205,9 @@ export class TableMemory implements Disposable {
     if (!this.isShared) return;
     this.#lock.acquire();
     // Other threads may have made the tables longer.
-    this.inodes.ensure(this.header[HeaderWord.INODE_TOP]! * INODE_WORDS * 4);
+    const rows = this.header[HeaderWord.INODE_TOP]!;
+    this.inodes.ensure(rows * INODE_WORDS * 4);
+    this.tails.ensure(rows * TAIL_WORDS * 4);
     this.octets.ensure(this.header[HeaderWord.OCTETS_TOP]! * 16);
     this.buckets.ensure((this.header[HeaderWord.BUCKET_BASE]! + this.header[HeaderWord.BUCKET_SPLIT]!) * 4);
   }
@@ -220,6 +228,7 @@ export class TableMemory implements Disposable {
   /** Unmaps what this thread reserved, when no other thread uses it any more. No table may be touched after. */
   [Symbol.dispose](): void {
     this.inodes[Symbol.dispose]();
+    this.tails[Symbol.dispose]();
     this.octets[Symbol.dispose]();
     this.buckets[Symbol.dispose]();
     this.#rest.unmap();

@@ -66,8 +66,8 @@ function nodeidOf(table: InodeTable, slot: number): number {
 
 function octetsOf(table: InodeTable, memory: TableMemory, slot: number, words: number): number[] {
   const address = table.handleAddress(slot);
-  const isInRow = address >= memory.inodes.address && address < memory.inodes.address + memory.inodes.size;
-  const from = isInRow ? memory.inodes : memory.octets;
+  const isInRow = address >= memory.tails.address && address < memory.tails.address + memory.tails.size;
+  const from = isInRow ? memory.tails : memory.octets;
   const at = (address - from.address) / 4;
   return [...from.u32.subarray(at, at + words)];
 }
