@@ -45,6 +45,7 @@ export type { MachineDevice, MachineDeviceOptions } from './machine/machine-devi
 export type { MachineMemoryOptions } from './machine/machine-memory.ts';
 export type { MemslotArray, MemslotArrayOptions } from './machine/memslot-array.ts';
 export type { DimmPlug, GuestDimm, VirtioMemPlug } from './machine/plugged-memory.ts';
+export { readBlkConfig, VirtioBlkClient, type VirtioBlkClientOptions } from './machine/virtio-blk-client.ts';
 export { expectAnswer, ROOT, VirtioFsClient } from './machine/virtio-fs-client.ts';
 export { VirtioMemDriver } from './machine/virtio-mem-driver.ts';
 
