@@ -234,6 +234,7 @@ export class Guest implements Disposable {
   /** Whether it is answered within so many milliseconds; 0 looks once. Ends early if the back-end has gone. */
   isAnswered(pending: PendingProbe, withinMs: number): boolean {
     const { clock } = this.#around;
+    clock.check();
     const endsAt = performance.now() + Math.min(withinMs, clock.left());
     const queue = this.queues[pending.queue]!;
     for (;;) {

@@ -129,6 +129,7 @@ export class Link implements Disposable {
 
   /** The next message, or what came instead. */
   receive(timeoutMs: number = this.#clock.timeoutMs): Arrival {
+    this.#clock.check();
     const startedAt = performance.now();
     for (;;) {
       const arrival = this.#early.shift() ?? this.#next();
@@ -136,6 +137,7 @@ export class Link implements Disposable {
       const elapsed = performance.now() - startedAt;
       const left = Math.min(timeoutMs - elapsed, this.#clock.left());
       if (left <= 0) {
+        this.#clock.check();
         this.#trace.note(`  nothing came in ${Math.round(elapsed)} ms`);
         return { kind: 'silence', afterMs: Math.round(elapsed) };
       }

@@ -109,6 +109,7 @@ export class Rig implements Disposable {
 
   /** Lets time pass, for what must not happen. Keep it short. */
   pause(ms: number): void {
+    this.clock.check();
     const endsAt = performance.now() + ms;
     for (let left = ms; left > 0; left = endsAt - performance.now())
       this.clock.wait(this.#never.fd, Math.ceil(left));
