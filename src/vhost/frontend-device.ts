@@ -321,6 +321,7 @@ export class DeviceFrontend implements Disposable {
   #sendFeatures(): void {
     const log = this.#log === undefined ? 0n : maskOf(VHOST_F_LOG_ALL);
     this.#frontend.setFeatures(this.#accepted | log);
+    this.#dialect.featuresSent(this.#frontend);
   }
 
   /** A larger log before there is more memory, a smaller one after there is less. */

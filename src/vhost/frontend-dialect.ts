@@ -52,6 +52,8 @@ export interface Dialect {
   /** Whether the channel for the back-end's requests is told by `start`; else by `negotiate`. */
   readonly sendsChannelAtStart: boolean;
   readonly negotiate: (frontend: VhostUserFrontend, options: NegotiationOptions) => Negotiated;
+  /** After SET_FEATURES. */
+  readonly featuresSent: (frontend: VhostUserFrontend) => void;
   /** After the negotiation, before there is a driver. */
   readonly connected: (session: Session) => void;
   /** @throws {ProtocolError} queues that were begun say so */
@@ -63,6 +65,11 @@ export interface Dialect {
 const QEMU: Dialect = {
   sendsChannelAtStart: false,
   negotiate,
+  featuresSent: (frontend) => {
+    if (!frontend.hasProtocolFeature(ProtocolFeature.STATUS)) return;
+    const status = frontend.getStatus();
+    if ((status & VirtioStatus.FEATURES_OK) === 0) frontend.setStatus(status | VirtioStatus.FEATURES_OK);
+  },
   connected: ({ vrings }) => {
     for (const vring of vrings) vring.connect();
   },
@@ -73,8 +80,6 @@ const QEMU: Dialect = {
     };
     callDriver();
     sendFeatures();
-    if (frontend.hasProtocolFeature(ProtocolFeature.STATUS))
-      frontend.setStatus(frontend.getStatus() | VirtioStatus.FEATURES_OK);
     table.start();
     if (frontend.mode !== 'qemu') shareInflight(); // QEMU's file system device agrees to it, but makes no use of it
     vrings.forEach((vring, index) => vring.setUp(queues[index]!, userAddress, isLogged));
@@ -90,6 +95,7 @@ const QEMU: Dialect = {
 const CLOUD_HYPERVISOR: Dialect = {
   sendsChannelAtStart: true,
   negotiate: negotiateUnlimited,
+  featuresSent: () => undefined,
   connected: ({ frontend }) => {
     frontend.acknowledgeAll();
   },

@@ -44,6 +44,9 @@ export interface RigOptions {
   readonly backendRequests?: BackendRequestHandlers;
 }
 
+/** ACKNOWLEDGE and DRIVER: somebody has found the device. */
+const DRIVER = 3n;
+
 /** What a message is answered with: yes, no, or the connection closes. */
 export type Verdict = 'accept' | 'refuse' | 'die';
 
@@ -65,6 +68,7 @@ export class FrontendRig implements Disposable {
   channel: Connection | undefined;
   #options: RigOptions;
   #peer: Connection;
+  #status = DRIVER;
   readonly queues: readonly SharedQueue[];
 
   constructor(options: RigOptions = {}) {
@@ -129,6 +133,7 @@ export class FrontendRig implements Disposable {
     const frontend = this.#frontend(ours, peer, () => {
       before.close();
       this.#peer = peer;
+      this.#status = DRIVER;
       this.table.clear();
     });
     this.#owned.defer(() => peer.close());
@@ -182,6 +187,8 @@ export class FrontendRig implements Disposable {
 
   #apply({ request, payload }: Message): void {
     const name = frontendRow(request)!.name;
+    if (name === 'SET_STATUS') this.#status = U64.decode(payload);
+    if (name === 'RESET_DEVICE') this.#status = DRIVER;
     if (name === 'SET_MEM_TABLE') {
       this.table.clear();
       for (const region of MemoryTable.decode(payload).regions) this.table.set(region.guestPhysAddr, region);
@@ -220,7 +227,7 @@ export class FrontendRig implements Disposable {
     if (name === 'GET_FEATURES') return U64.encode(features);
     if (name === 'GET_PROTOCOL_FEATURES') return U64.encode(protocolFeatures);
     if (name === 'GET_MAX_MEM_SLOTS') return U64.encode(slots);
-    if (name === 'GET_STATUS') return U64.encode(3n);
+    if (name === 'GET_STATUS') return U64.encode(this.#status);
     if (name === 'GET_QUEUE_NUM') return U64.encode(16n);
     if (name === 'SET_LOG_BASE') return new Uint8Array(16);
     if (name !== 'GET_VRING_BASE') return undefined;
