@@ -3,7 +3,7 @@ import { VirtioFsConfig, VIRTIO_FS_TAG_SIZE } from '../../protocol/virtio-fs.ts'
 import type { FuseServer } from '../fuse/server.ts';
 import type { Chain } from '../virtio/chain.ts';
 import type { DaemonOptions } from './options.ts';
-import type { CompleteChain, VhostDevice } from '../vhost/device.ts';
+import type { CompleteChain, Completions, VhostDevice } from '../vhost/device.ts';
 
 /** Queue 0 is hiprio (FORGET and INTERRUPT), the others carry requests. virtio spec § File System Device. */
 const HIPRIO_QUEUES = 1;
@@ -42,6 +42,11 @@ export class FsDevice implements VhostDevice {
   /** Nobody waits for a FORGET. */
   isWaitedFor(queueIndex: number): boolean {
     return queueIndex >= HIPRIO_QUEUES;
+  }
+
+  /** Reads of data that the host has not cached. */
+  get completions(): Completions | undefined {
+    return this.#server.inFlight;
   }
 
   reject(_queueIndex: number, chain: Chain): number {

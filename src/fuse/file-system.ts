@@ -8,7 +8,9 @@
  * - −errno: the reply is that error, and no payload whatever was built;
  * - `NO_REPLY`: the guest is told nothing;
  * - `DEFERRED`: not now. The same method is called again later with `request.isRetry`, until it answers or the guest
- *   gives up (EINTR). Only requests without data buffers may be deferred: locks.
+ *   gives up (EINTR). Only requests without data buffers may be deferred: locks;
+ * - `IN_FLIGHT`: the kernel works on it, as `request.ticket`; the answer comes from `inFlight`. Only for READ, and for
+ *   requests that are answered without a payload.
  *
  * The server has checked before: argument size; names (not empty, no `/`, not `.` or `..`, at most 255 bytes,
  * NUL-terminated); that the guest has room for the fixed reply struct named below. It has not checked nodeids, handles,
@@ -24,6 +26,26 @@ import type { FuseRequest } from './request.ts';
 export const NO_REPLY = -0x1_0000;
 /** Returned instead of a size: try this request again later. Outside the range of errnos. */
 export const DEFERRED = -0x1_0001;
+
+/** Returned instead of a size: `inFlight` will have the answer. Outside the range of errnos. */
+export const IN_FLIGHT = -0x1_0002;
+
+/** What the kernel works on for a file system, in guest memory: it must stay mapped until the answers were taken. */
+export interface InFlight {
+  /** An eventfd, signalled when there may be answers. Lent. */
+  readonly eventFd: number;
+  /** Requests under way. Their tickets are below `capacity`. */
+  readonly count: number;
+  readonly capacity: number;
+  /** Gives the kernel what it was not given yet. To be called before waiting for anything. */
+  submit(): void;
+  /** Takes an answer. @returns its ticket, with `result` set; −1 if there is none */
+  take(): number;
+  /** Of the answer taken last: bytes that were put into the guest's buffers behind the reply's header, or −errno. */
+  readonly result: number;
+  /** Waits until there is an answer; `count` > 0. */
+  wait(): void;
+}
 
 /** What a file system can do beyond the minimum; each missing one is off. `init.ts` turns them into INIT flags. */
 export interface Capabilities {
@@ -84,6 +106,8 @@ interface Lifecycle {
   destroy?(): void;
   /** The guest drops `nlookup` references to `nodeid` (FORGET, and each entry of BATCH_FORGET). Both are unchecked. */
   forget?(nodeid: number, nlookup: number): void;
+  /** For a file system whose methods return IN_FLIGHT. */
+  readonly inFlight?: InFlight | undefined;
   /** A request that was DEFERRED is answered with an error instead of being tried again: what it waited for is moot. */
   cancel?(request: FuseRequest): void;
 }

@@ -23,6 +23,12 @@ export class Iovecs {
     return this.#memory.address;
   }
 
+  /** Copies the entries to word `at` of other memory. */
+  copyTo(words: Uint32Array, at: number): void {
+    const from = this.#memory.u32;
+    for (let i = 0; i < this.count * IOVEC_WORDS; i += 1) words[at + i] = from[i]!;
+  }
+
   /** Covers `size` readable bytes of the chain from byte `start`. Returns the bytes covered. */
   readable(chain: Chain, start: number, size: number): number {
     return this.#cover(chain, 0, chain.readableCount, start, size);

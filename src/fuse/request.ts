@@ -67,6 +67,9 @@ export class FuseRequest {
   /** The payload is already in the guest's buffers, not in `reply`. `prepareDataOut` says so. */
   isPayloadInPlace = false;
 
+  /** Which of the requests in flight this is, for a method that returns IN_FLIGHT. */
+  ticket = 0;
+
   /** @internal The chain served; undefined while a deferred request is retried, which has no data buffers. */
   chain: Chain | undefined = undefined;
   /** @internal Octets of the request that `copyHeader` has copied, header included. */
@@ -108,6 +111,12 @@ export class FuseRequest {
     return this.arg[offset >>> 2]! + this.arg[(offset >>> 2) + 1]! * TWO_32;
   }
 
+  /** Whether the method may return IN_FLIGHT: the reply's header is in one piece, so it can be written later. */
+  get mayFly(): boolean {
+    const { chain } = this;
+    return chain !== undefined && chain.length[chain.readableCount]! >= OutHeader.size;
+  }
+
   /** A name as text, for logs only: it allocates. Octets that are not UTF-8 are replaced. */
   nameText(index: number): string {
     const start = this.nameAddress[index]! - this.input.address;
@@ -122,6 +131,11 @@ export class FuseRequest {
   /** How many there are: at most 1024, as preadv takes. */
   get iovecCount(): number {
     return this.#iovecs.count;
+  }
+
+  /** Copies the iovecs to word `at` of other memory, for who needs them longer. */
+  copyIovecs(words: Uint32Array, at: number): void {
+    this.#iovecs.copyTo(words, at);
   }
 
   /**

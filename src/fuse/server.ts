@@ -15,9 +15,17 @@ import { type Log, SILENT_LOG } from '../log.ts';
 import type { Chain } from '../virtio/chain.ts';
 import { copyBody, copyHeader, readBody, readHeader } from './decode.ts';
 import { type Deferred, DeferredRequests } from './deferred.ts';
-import { DEFERRED, type FileSystem, type Negotiated, NO_REPLY, type Operation } from './file-system.ts';
+import {
+  DEFERRED,
+  type FileSystem,
+  IN_FLIGHT,
+  type Negotiated,
+  NO_REPLY,
+  type Operation,
+} from './file-system.ts';
 import { forgetMany } from './forgets.ts';
 import { GuestBytes } from './guest-bytes.ts';
+import { InFlightRequests } from './in-flight.ts';
 import { negotiate } from './init.ts';
 import { MOUNT_STATE_SIZE, type MountGate, MountState } from './mount-state.ts';
 import { type OperationRow, OPERATIONS } from './operations.ts';
@@ -62,6 +70,8 @@ const HEADER = InHeader.size;
 export class FuseServer {
   /** Requests given back unanswered, or answered with an error without asking the file system. */
   refused = 0;
+  /** Requests the kernel works on, if the file system has such. */
+  readonly inFlight: InFlightRequests | undefined;
 
   readonly #fileSystem: FileSystem;
   readonly #log: Log;
@@ -88,6 +98,8 @@ export class FuseServer {
     this.#bytes = new GuestBytes(host, guest);
     this.#request = new FuseRequest(host);
     this.#deferred = new DeferredRequests(this.#bytes, guest);
+    const source = fileSystem.inFlight;
+    this.inFlight = source && new InFlightRequests(source, this.#bytes, this.#request.output);
     this.#rows = Array.from({ length: OPCODES }, (_, opcode) => rowOf(opcode));
     this.#methods = this.#rows.map((row) => row && fileSystem[row.method]?.bind(fileSystem));
   }
@@ -160,6 +172,7 @@ export class FuseServer {
    * without a signal reaches the guest's process as error 512.
    */
   drain(queueIndex: number, complete: Complete): void {
+    this.inFlight?.settle(complete);
     this.#deferred.settle((deferred) => {
       if (deferred.queueIndex !== queueIndex) return false;
       complete(queueIndex, deferred.head, this.#replyLater(deferred, this.#cancel(deferred, Errno.EAGAIN)));
@@ -190,7 +203,11 @@ export class FuseServer {
     const decoded = readBody(request, row, end);
     if (decoded < 0) return this.#refuse(chain, -decoded);
     const result = method(request);
-    if (result !== DEFERRED) return this.#reply(chain, result);
+    if (result !== DEFERRED) {
+      if (result !== IN_FLIGHT) return this.#reply(chain, result);
+      this.inFlight!.keep(queueIndex, chain, request);
+      return CHAIN_DEFERRED;
+    }
     if (this.#deferred.keep(queueIndex, request, end, row.replySize)) return CHAIN_DEFERRED;
     this.#fileSystem.cancel?.(request);
     return this.#refuse(chain, Errno.ENOLCK);

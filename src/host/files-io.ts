@@ -2,6 +2,9 @@
 import { bind, bindSyscall, errno, SYSCALL } from './libc.ts';
 
 const readVector = bind('preadv', 'int64_t', ['int', 'uintptr_t', 'int', 'int64']);
+const readVectorFlags = bindPreadv2();
+const readBuffer = bind('pread', 'int64_t', ['int', 'uintptr_t', 'uint64_t', 'int64']);
+const writeBuffer = bind('pwrite', 'int64_t', ['int', 'uintptr_t', 'uint64_t', 'int64']);
 const writeVector = bind('pwritev', 'int64_t', ['int', 'uintptr_t', 'int', 'int64']);
 const writeVectorFlags = bindSyscall(['int', 'uintptr_t', 'int64_t', 'int64', 'int64_t', 'int']);
 const allocate = bind('fallocate', 'int', ['int', 'int', 'int64', 'int64']);
@@ -14,7 +17,8 @@ const syncData = bind('fdatasync', 'int', ['int']);
 const syncFileSystem = bind('syncfs', 'int', ['int']);
 const control = bind('ioctl', 'int', ['int', 'uint64_t', 'uintptr_t']);
 
-/** Appends whatever the offset says. linux/fs.h. */
+/** Answers what it would have to wait for with EAGAIN; appends whatever the offset says. linux/fs.h. */
+const RWF_NOWAIT = 0x8;
 export const RWF_APPEND = 0x10;
 
 /**
@@ -24,6 +28,29 @@ export const RWF_APPEND = 0x10;
  */
 export function readAt(fd: number, iovecs: number, count: number, offset: number | bigint): number {
   const result = readVector(fd, iovecs, count, offset);
+  return result < 0 ? -errno() : result;
+}
+
+/**
+ * `readAt` of what is in the page cache.
+ *
+ * @returns as `readAt`, and fewer octets where the cached ones end; EAGAIN if not one is cached, EOPNOTSUPP where the file
+ *   system cannot tell (tmpfs, which never waits)
+ */
+export function readNow(fd: number, iovecs: number, count: number, offset: number | bigint): number {
+  const result = readVectorFlags(fd, iovecs, count, offset, RWF_NOWAIT);
+  return result < 0 ? -errno() : result;
+}
+
+/** `readAt` into one buffer: less work for the kernel. */
+export function readInto(fd: number, address: number, size: number, offset: number | bigint): number {
+  const result = readBuffer(fd, address, size, offset);
+  return result < 0 ? -errno() : result;
+}
+
+/** `writeAt` of one buffer. */
+export function writeFrom(fd: number, address: number, size: number, offset: number | bigint): number {
+  const result = writeBuffer(fd, address, size, offset);
   return result < 0 ? -errno() : result;
 }
 
@@ -107,4 +134,20 @@ export function syncAll(fd: number): number {
 export function controlFile(fd: number, command: number, argument: number): number {
   const result = control(fd, command, argument);
   return result < 0 ? -errno() : result;
+}
+
+/** preadv2(2), through syscall(2) where the C library is too old to have it. */
+function bindPreadv2(): (
+  fd: number,
+  iovecs: number,
+  count: number,
+  offset: number | bigint,
+  flags: number,
+) => number {
+  try {
+    return bind('preadv2', 'int64_t', ['int', 'uintptr_t', 'int', 'int64', 'int']);
+  } catch {
+    const call = bindSyscall(['int', 'uintptr_t', 'int64_t', 'int64', 'int64_t', 'int']);
+    return (fd, iovecs, count, offset, flags) => call(SYSCALL.preadv2, fd, iovecs, count, offset, 0, flags);
+  }
 }

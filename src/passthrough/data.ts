@@ -62,7 +62,11 @@ export function read(share: Share, request: FuseRequest): number {
   const covered = request.prepareDataOut(size);
   if (covered === 0) return 0;
   if (share.options.allowDirectIo) followDirect(share, row, request.u32(ReadIn.offset.flags));
-  const done = readAt(fd, request.iovecAddress, request.iovecCount, offset);
+  const { cold, inodes } = share;
+  const done =
+    cold === undefined || covered < size
+      ? readAt(fd, request.iovecAddress, request.iovecCount, offset)
+      : cold.read(request, fd, inodes.table.mount(share.handles.inode[row]!), offset, covered);
   // More segments than one call takes; a short read is the end of the file.
   return done === covered && done < size ? readRest(request, fd, offset, done, size) : done;
 }

@@ -183,5 +183,9 @@ function dropLocks(share: Share, row: number, request: FuseRequest, offset: numb
 export function fsync(share: Share, request: FuseRequest): number {
   const row = share.handles.find(request.u64(FsyncIn.offset.fh));
   if (row < 0) return -Errno.EBADF;
-  return syncFile(share.handles.fd[row]!, (request.u32(FsyncIn.offset.fsyncFlags) & 1) !== 0);
+  const { cold, handles, inodes } = share;
+  const fd = handles.fd[row]!;
+  const isDataOnly = (request.u32(FsyncIn.offset.fsyncFlags) & 1) !== 0;
+  if (cold === undefined) return syncFile(fd, isDataOnly);
+  return cold.sync(request, fd, inodes.table.mount(handles.inode[row]!), isDataOnly);
 }

@@ -10,7 +10,7 @@
  */
 import { errnoName } from '../../protocol/errno.ts';
 import { ConfigError } from '../errors.ts';
-import type { Capabilities, FileSystem, Negotiated } from '../fuse/file-system.ts';
+import type { Capabilities, FileSystem, InFlight, Negotiated } from '../fuse/file-system.ts';
 import type { FuseRequest } from '../fuse/request.ts';
 import { AT_FDCWD, O_DIRECTORY, O_PATH, openFile } from '../host/files-open.ts';
 import { openFilesLimit } from '../host/limits.ts';
@@ -157,7 +157,12 @@ export class PassthroughFs implements FileSystem, Disposable {
     locks.cancel(this.#share, request);
   }
 
-  /** Ends for good: no descriptor is left. The object that opened the share goes last. */
+  /** Reads of data that is not cached. */
+  get inFlight(): InFlight | undefined {
+    return this.#share.cold;
+  }
+
+  /** Ends for good: no descriptor is left. Nothing is in flight any more. The object that opened the share goes last. */
   dispose(): void {
     if (this.#isDisposed) return;
     this.#isDisposed = true;
@@ -167,6 +172,7 @@ export class PassthroughFs implements FileSystem, Disposable {
     }
     this.#end(0);
     this.#share.inUse.leaveThread();
+    this.#share.cold?.close();
     this.#owned[Symbol.dispose]();
   }
 

@@ -1,6 +1,7 @@
 /** A share as one thread sees it: tables in memory that all its threads see, and what each has for itself. */
 import { FuseInitFlag } from '../../protocol/fuse-flags.ts';
 import { NativeMemory } from '../host/native-memory.ts';
+import { ColdData } from './cold-data.ts';
 import { FdBudget } from './fd-budget.ts';
 import { FdRing } from './fd-ring.ts';
 import { FileHandles } from './file-handles.ts';
@@ -42,11 +43,14 @@ export class ShareState implements Share {
   readonly procSelfFd: number;
   readonly cacheSeconds: number;
   readonly records = NativeMemory.allocate(RECORDS_SIZE);
+  readonly cold: ColdData | undefined;
   readonly scratch = NativeMemory.allocate(2 * PATH_MAX);
   readonly #header: Int32Array;
 
   constructor(options: PassthroughOptions, memory: TableMemory, procSelfFd: number) {
     this.options = options;
+    const cold = ColdData.open();
+    this.cold = typeof cold === 'number' ? undefined : cold;
     this.memory = memory;
     this.procSelfFd = procSelfFd;
     this.#header = memory.header;

@@ -1,6 +1,7 @@
 /** What the operations of one share work with. */
 import type { FuseRequest } from '../fuse/request.ts';
 import type { NativeMemory } from '../host/native-memory.ts';
+import type { ColdData } from './cold-data.ts';
 import type { FdBudget } from './fd-budget.ts';
 import type { HandleTable } from './handle-table.ts';
 import type { Identity } from './identity.ts';
@@ -25,6 +26,8 @@ export interface Share {
   readonly cacheSeconds: number;
   /** Directory records as getdents64 gives them. */
   readonly records: NativeMemory;
+  /** Where the kernel can fetch data while this thread goes on; undefined where it cannot. */
+  readonly cold: ColdData | undefined;
   /** For structs passed to system calls. */
   readonly scratch: NativeMemory;
   /** What INIT agreed on. */

@@ -16,6 +16,8 @@ export type CompleteChain = (queueIndex: number, head: number, written: number) 
 export interface Completions {
   /** An eventfd that is signalled when some may be finished. Watched by edges, never read. Lent. */
   readonly fd: number;
+  /** Lets the kernel begin what was deferred since. Called at the end of each turn of a ring. */
+  submit(): void;
   /** Completes what is finished. Called at each turn while chains are deferred, so it costs little when nothing is. */
   run(complete: CompleteChain): void;
   /**
@@ -33,8 +35,8 @@ export interface VhostDevice {
   /** Entries a queue may have: a power of two, at most 32768. */
   readonly maxQueueSize: number;
   /**
-   * Whether a driver waits for the answers of this queue, so that looking out for its next request may pay. Of all
-   * queues, for a device without this function.
+   * Whether a driver waits for the answers of this queue, so that looking out for its next request may pay. What comes
+   * in other queues may be served a millisecond later. Of all queues, for a device without this function.
    */
   isWaitedFor?(queueIndex: number): boolean;
   /** The device's configuration space. Without it VHOST_USER_PROTOCOL_F_CONFIG is not offered. */

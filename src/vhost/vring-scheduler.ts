@@ -28,6 +28,10 @@ const POLL_MS = 1;
 const LOOKS = 16;
 /** Milliseconds after which kicks of other rings, and the socket, are looked for however busy the polled rings are. */
 const MAX_RUN_MS = 0.2;
+/** Milliseconds before a driver that waits for nothing is asked to kick again: it goes on without, and so do we. */
+const LAZY_MS = 1;
+/** The part of a ring that may be used up by then. */
+const LAZY_SHARE = 1 / 4;
 
 interface Options {
   readonly device: VhostDevice;
@@ -57,6 +61,9 @@ export class VringScheduler {
   readonly #busyPoll: BusyPoll;
   /** Rings that ran empty, whose drivers were not asked to kick: see `#rest`. */
   #awake: Vring[] = [];
+  /** Rings of drivers that wait for nothing: they are looked at when there is time, and at `#lazyUntil` at the latest. */
+  readonly #lazy: Vring[] = [];
+  #lazyUntil = 0;
   /** A driver that waits for answers has had some since this was last looked at. */
   #hasAnswered = false;
   /** When the last of those was, as far as we have noticed. */
@@ -102,7 +109,7 @@ export class VringScheduler {
     for (;;) {
       const wait = this.#round();
       if (wait === 0) return 0;
-      if (this.#awake.length === 0 && !this.#hasAnswered) return wait;
+      if (this.#awake.length === 0 && !this.#hasAnswered) return this.#lazyWait(wait);
       const now = performance.now();
       began ||= now;
       if (this.#hasAnswered) this.#idleSince = now;
@@ -113,7 +120,7 @@ export class VringScheduler {
         if (this.#isWanted() || this.#rest()) return 0;
       }
       this.#isAsleep = true;
-      return wait;
+      return this.#lazyWait(wait);
     }
   }
 
@@ -126,6 +133,8 @@ export class VringScheduler {
 
   #round(): number {
     if (this.#deferred.total > 0) this.#completeReady();
+    for (let i = 0; i < this.#lazy.length; i += 1)
+      if (this.#lazy[i]!.openQueue()?.hasArrivals) this.schedule(this.#lazy[i]!);
     const round = this.#ready;
     this.#ready = this.#next;
     let isPolling = false;
@@ -169,6 +178,19 @@ export class VringScheduler {
       if (this.#isWanted()) return false;
     }
     return false;
+  }
+
+  /** @returns how long to wait, given that nobody kicks for rings that are lazy */
+  #lazyWait(wait: number): number {
+    const lazy = this.#lazy;
+    if (lazy.length === 0) return wait;
+    const left = Math.ceil(this.#lazyUntil - performance.now());
+    if (left > 0) return wait < 0 ? left : Math.min(wait, left);
+    for (let vring = lazy.pop(); vring !== undefined; vring = lazy.pop()) {
+      vring.isLazy = false;
+      if (vring.isServable && vring.openQueue()?.enableNotifications()) this.schedule(vring);
+    }
+    return this.#ready.length > 0 ? 0 : wait;
   }
 
   /** Asks the drivers of the rings that are awake to kick. @returns true if requests came before they could see that */
@@ -225,6 +247,7 @@ export class VringScheduler {
       this.drain(vring);
       return false;
     } finally {
+      if (this.#deferred.total > 0) this.#device.completions?.submit();
       queue.publish();
       if (queue.needsCall()) vring.call.signal();
       if (this.isLogging) this.#logCall.signal();
@@ -258,11 +281,19 @@ export class VringScheduler {
       }
       queue.publish();
       if (left <= 0 || queue.rejected - rejectedBefore >= TURN) return true;
-      if (left < TURN && this.#isWaitedFor(vring)) this.#hasAnswered = true;
-      if (vring.isPolled) return left < TURN;
-      if (this.#busyPoll.windowMs > 0) {
+      const served = TURN - left;
+      const isWaitedFor = this.#isWaitedFor(vring);
+      if (served > 0 && isWaitedFor) this.#hasAnswered = true;
+      if (vring.isPolled) return served > 0;
+      if (isWaitedFor && this.#busyPoll.windowMs > 0) {
         if (!vring.isAwake) this.#awake.push(vring);
         vring.isAwake = true;
+        return false;
+      }
+      if (!isWaitedFor && served > 0 && served <= queue.num * LAZY_SHARE) {
+        if (this.#lazy.length === 0) this.#lazyUntil = performance.now() + LAZY_MS;
+        if (!vring.isLazy) this.#lazy.push(vring);
+        vring.isLazy = true;
         return false;
       }
       if (!queue.enableNotifications()) return false;

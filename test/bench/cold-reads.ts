@@ -13,7 +13,11 @@ import { reads } from './workloads-data.ts';
 export const DISK = resolve('.cache/bench-disk');
 export const COLD_SIZE = 512 * MiB;
 const ROUNDS = 5;
-const DEPTHS = [32, 1];
+const CASES = [
+  { name: 'randread4k from disk', size: 4 * KiB, depth: 32, isRandom: true },
+  { name: 'randread4k from disk, 1 in flight', size: 4 * KiB, depth: 1, isRandom: true },
+  { name: 'seqread128k from disk', size: 128 * KiB, depth: 8, isRandom: false },
+];
 
 type Samples = { [peer in PeerName]?: number[] };
 
@@ -29,16 +33,15 @@ export function growFile({ backend }: Peer): void {
 }
 
 export function coldReads(peers: readonly Peer[], ms: number): Figure[] {
-  return DEPTHS.map((depth) => {
+  return CASES.map(({ name, ...access }) => {
     const rates: Samples = {};
     const costs: Samples = {};
     const streams = peers.map(({ mount }): Stream => {
       const rig = mount.rigs[0]!;
-      const access = { size: 4 * KiB, depth, isRandom: true, slots: 1, span: COLD_SIZE };
       const stream = {
         queue: rig.queue,
         memory: rig.memory,
-        workload: reads(rig, 'cold', mount.readFile, access),
+        workload: reads(rig, name, mount.readFile, { ...access, slots: 1, span: COLD_SIZE }),
       };
       prepare(stream);
       return stream;
@@ -53,7 +56,7 @@ export function coldReads(peers: readonly Peer[], ms: number): Figure[] {
       });
     return {
       group: 'cold',
-      name: `randread4k from disk, ${depth} in flight`,
+      name,
       unit: 'op/s',
       value: medians(rates),
       cpu: medians(costs),

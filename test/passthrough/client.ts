@@ -142,7 +142,9 @@ export class Client implements Disposable {
     // The reply's data starts on a page of its own, as a guest's does.
     const reply = HALF + PAGE - OutHeader.size;
     chain.append(memory.address + reply, OutHeader.size + room, memory.address + reply, true);
-    const used = this.server.handle(chain);
+    let used = this.server.handle(chain);
+    // What the kernel works on is waited for; a lock that somebody else holds is not.
+    this.server.inFlight?.settle((_queue, _head, written) => (used = written));
     if (used === DEFERRED_CHAIN) return undefined;
     if (used === 0) return Buffer.alloc(0);
     return this.#reply(reply, used);
