@@ -6,7 +6,7 @@ import { requestName } from '../vhost/conversation-names.ts';
 
 /** Lines that are kept of a case that passed, and of one that did not: the last ones say what it was about. */
 const KEPT_IF_PASSED = 5;
-const KEPT = 24;
+const KEPT = 16;
 const AFTERWARDS = '-- afterwards';
 const MAX_TEXT = 220;
 
