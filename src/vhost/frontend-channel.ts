@@ -41,8 +41,12 @@ export type FrontendMode = 'strict' | 'qemu';
 export interface FrontendOptions {
   /** How long an answer may take. */
   readonly timeoutMs?: number;
-  /** Waits until the descriptor can be read, at most so many milliseconds; poll(2) unless the peer lives in this thread. */
-  readonly wait?: (fd: number, timeoutMs: number) => void;
+  /**
+   * Waits until the descriptor, or the other one, can be read, at most so many milliseconds; poll(2) unless the peer lives in this thread.
+   *
+   * @param other the channel for the back-end's requests, if there is one
+   */
+  readonly wait?: (fd: number, timeoutMs: number, other?: number) => void;
   /** Default `strict`. */
   readonly mode?: FrontendMode;
 }
