@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { BusyPoll } from '../../src/vhost/busy-poll.ts';
 import { Rig, TestDevice } from './rig.ts';
 
@@ -103,6 +103,71 @@ describe('a ring that is looked at', () => {
     rig.setUpRing(0, base);
     rig.pump();
     expect(rig.ping(0)).toBe(true);
+  });
+});
+
+describe('a ring nobody waits for', () => {
+  /** Nobody waits for ring 1. */
+  class PatientDevice extends TestDevice {
+    override isWaitedFor(queueIndex: number): boolean {
+      return queueIndex === 0;
+    }
+  }
+
+  /** Offers one request without a kick. @returns whether the driver would have kicked */
+  const addQuietly = (rig: Rig): boolean => {
+    rig.drivers[1]!.kickNeeded(); // about what was kicked for already
+    rig.drivers[1]!.add([0x20_0000, 0x20_1000], [16, 64], 2, 1);
+    rig.drivers[1]!.publish();
+    return rig.drivers[1]!.kickNeeded();
+  };
+  /** Time stands still, until it is told to go on. */
+  function stopClock(): { later: (ms: number) => void } & Disposable {
+    let now = performance.now();
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => now);
+    return { later: (ms) => void (now += ms), [Symbol.dispose]: () => clock.mockRestore() };
+  }
+
+  test('is served without further kicks while it is busy, and asks for them again', () => {
+    using clock = stopClock();
+    using rig = new Rig({ device: new PatientDevice() }).start();
+    rig.ping(1);
+    expect(addQuietly(rig)).toBe(false);
+    expect(rig.run()).toBe(1);
+    expect(rig.collect(1)).toBe(1);
+    clock.later(1);
+    expect(rig.run()).toBe(-1);
+    expect(addQuietly(rig)).toBe(true);
+  });
+
+  test('is looked at once more before it is left alone', () => {
+    using clock = stopClock();
+    using rig = new Rig({ device: new PatientDevice() }).start();
+    rig.ping(1);
+    rig.run();
+    addQuietly(rig);
+    clock.later(1);
+    rig.run();
+    expect(rig.collect(1)).toBe(1);
+  });
+
+  test('that fills up fast asks for the next kick at once', () => {
+    using rig = new Rig({ device: new PatientDevice() }).start();
+    rig.offer(1, 5); // of 16
+    rig.pump();
+    expect(rig.collect(1)).toBe(5);
+    expect(addQuietly(rig)).toBe(true);
+  });
+
+  test('may be stopped meanwhile', () => {
+    using clock = stopClock();
+    using rig = new Rig({ device: new PatientDevice() }).start();
+    rig.ping(1);
+    const base = rig.stop(1);
+    clock.later(1);
+    rig.run();
+    rig.setUpRing(1, base);
+    expect(rig.ping(1)).toBe(true);
   });
 });
 
