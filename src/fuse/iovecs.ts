@@ -13,6 +13,8 @@ const TWO_32 = 0x1_0000_0000;
 export class Iovecs {
   /** Entries made by the last call. */
   count = 0;
+  /** Where the first of them starts. */
+  base = 0;
   readonly #memory: Scratch;
 
   constructor(host: Pick<HostMemory, 'allocate'>) {
@@ -61,6 +63,7 @@ export class Iovecs {
       } else {
         if (count === MAX_IOVECS) break;
         lastLength = piece;
+        if (count === 0) this.base = base;
         words[count * IOVEC_WORDS] = base; // stores modulo 2^32
         words[count * IOVEC_WORDS + 1] = base / TWO_32;
       }

@@ -128,6 +128,11 @@ export class FuseRequest {
     return this.#iovecs.address;
   }
 
+  /** Address of the data, when there is one iovec: pread takes less time than preadv. */
+  get dataAddress(): number {
+    return this.#iovecs.base;
+  }
+
   /** How many there are: at most 1024, as preadv takes. */
   get iovecCount(): number {
     return this.#iovecs.count;

@@ -11,7 +11,7 @@
 import { Errno } from '../../protocol/errno.ts';
 import { IN_FLIGHT, type InFlight } from '../fuse/file-system.ts';
 import type { FuseRequest } from '../fuse/request.ts';
-import { readAt, readNow, syncFile } from '../host/files-io.ts';
+import { readAt, readInto, readNow, syncFile } from '../host/files-io.ts';
 import { closeFile, duplicateFd } from '../host/files-open.ts';
 import { IoUring } from '../host/io-uring.ts';
 import { NativeMemory } from '../host/native-memory.ts';
@@ -27,6 +27,18 @@ const PAGE = 4096;
 const SYNC = 0;
 /** Mounts remembered as ones that cannot tell. */
 const MAX_MOUNTS = 256;
+
+/** Reads into the request's iovecs, which cover `covered` bytes, whatever that takes. @returns bytes, or −errno */
+export function readWaiting(
+  request: FuseRequest,
+  fd: number,
+  offset: number | bigint,
+  covered: number,
+): number {
+  return request.iovecCount === 1
+    ? readInto(fd, request.dataAddress, covered, offset)
+    : readAt(fd, request.iovecAddress, request.iovecCount, offset);
+}
 
 export class ColdData implements InFlight, Disposable {
   readonly capacity = CAPACITY;
@@ -69,7 +81,7 @@ export class ColdData implements InFlight, Disposable {
   read(request: FuseRequest, fd: number, mount: number, offset: number | bigint, covered: number): number {
     const { iovecAddress, iovecCount } = request;
     if (typeof offset === 'bigint' || mount >= MAX_MOUNTS || this.#isBlind[mount] === 1)
-      return readAt(fd, iovecAddress, iovecCount, offset);
+      return readWaiting(request, fd, offset, covered);
     const now = readNow(fd, iovecAddress, iovecCount, offset);
     if (now === covered || now === 0) return now;
     if (now > 0) {
@@ -77,7 +89,7 @@ export class ColdData implements InFlight, Disposable {
       if ((offset + now) % PAGE !== 0) return now;
     } else if (now === -Errno.EOPNOTSUPP) {
       this.#isBlind[mount] = 1;
-      return readAt(fd, iovecAddress, iovecCount, offset);
+      return readWaiting(request, fd, offset, covered);
     } else if (now !== -Errno.EAGAIN) return now;
     return this.#readLater(request, fd, offset, covered, Math.max(0, now));
   }

@@ -17,12 +17,13 @@ import {
   allocateRange,
   append,
   copyFileRange as copyRange,
-  readAt,
   seekTo,
   syncAll,
   writeAt,
+  writeFrom,
 } from '../host/files-io.ts';
 import { closeFile, O_APPEND, O_DIRECT, O_NONBLOCK, O_RDONLY, setDirect } from '../host/files-open.ts';
+import { readWaiting } from './cold-data.ts';
 import { HandleFlag } from './handle-table.ts';
 import { keepPrivileges, losePrivileges } from './privileges.ts';
 import { offsetArgument, type Share } from './share.ts';
@@ -65,7 +66,7 @@ export function read(share: Share, request: FuseRequest): number {
   const { cold, inodes } = share;
   const done =
     cold === undefined || covered < size
-      ? readAt(fd, request.iovecAddress, request.iovecCount, offset)
+      ? readWaiting(request, fd, offset, covered)
       : cold.read(request, fd, inodes.table.mount(share.handles.inode[row]!), offset, covered);
   // More segments than one call takes; a short read is the end of the file.
   return done === covered && done < size ? readRest(request, fd, offset, done, size) : done;
@@ -82,7 +83,7 @@ function readRest(
   while (done < size) {
     const covered = request.prepareDataOut(size - done, done);
     if (covered === 0) break;
-    const part = readAt(fd, request.iovecAddress, request.iovecCount, plus(offset, done));
+    const part = readWaiting(request, fd, plus(offset, done), covered);
     if (part > 0) done += part;
     if (part !== covered) break;
   }
@@ -113,6 +114,12 @@ export function write(share: Share, request: FuseRequest): number {
   return WriteOut.size;
 }
 
+function writeCovered(request: FuseRequest, fd: number, offset: number | bigint, covered: number): number {
+  return request.iovecCount === 1
+    ? writeFrom(fd, request.dataAddress, covered, offset)
+    : writeAt(fd, request.iovecAddress, request.iovecCount, offset);
+}
+
 /** @param offset −1 appends */
 function writeAll(request: FuseRequest, fd: number, offset: number | bigint): number {
   const size = request.u32(WriteIn.offset.size);
@@ -123,7 +130,7 @@ function writeAll(request: FuseRequest, fd: number, offset: number | bigint): nu
     const part =
       offset === -1
         ? append(fd, request.iovecAddress, request.iovecCount)
-        : writeAt(fd, request.iovecAddress, request.iovecCount, done === 0 ? offset : plus(offset, done));
+        : writeCovered(request, fd, done === 0 ? offset : plus(offset, done), covered);
     if (part < 0) return done > 0 ? done : part;
     done += part;
     if (part !== covered) break;
