@@ -1,7 +1,16 @@
 /** A back-end started by a command, and started again whenever it has ended. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { errnoName } from '../../protocol/errno.ts';
@@ -30,6 +39,7 @@ export class BackendProcess implements BackendUnderTest {
   readonly #directory = mkdtempSync(join(tmpdir(), 'conform-'));
   #child: ChildProcess | undefined;
   #socketPath = '';
+  #serving: number | undefined;
   #starts = 0;
   #messages = '';
 
@@ -43,8 +53,13 @@ export class BackendProcess implements BackendUnderTest {
     truncateSync(join(shared, 'disk.img'), DISK_SIZE);
   }
 
+  /** The process that serves: the command's, or one it has started. */
   get pid(): number | undefined {
-    return this.#child?.pid;
+    const pid = this.#child?.pid;
+    if (pid === undefined) return undefined;
+    // Later it may have closed the socket it listened on.
+    this.#serving = servingProcess(pid, this.#socketPath) ?? this.#serving ?? pid;
+    return this.#serving;
   }
 
   get messages(): string {
@@ -89,6 +104,7 @@ export class BackendProcess implements BackendUnderTest {
     );
     const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
     this.#child = child;
+    this.#serving = undefined;
     child.on('error', () => undefined); // seen from its pid
     child.stderr.on('data', (octets: Buffer) => {
       if (this.#child === child) this.#messages = `${this.#messages}${octets.toString()}`.slice(-4000);
@@ -106,20 +122,42 @@ export class BackendProcess implements BackendUnderTest {
 
   async #stop(): Promise<void> {
     const child = this.#child;
+    const serving = this.pid;
     this.#child = undefined;
     if (child?.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
     const exited = once(child, 'exit');
     child.kill('SIGTERM');
+    // A script does not pass signals on.
+    if (serving !== undefined && serving !== child.pid) process.kill(serving, 'SIGTERM');
     const timer = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT_MS);
     await exited;
     clearTimeout(timer);
   }
 }
 
-/** Connecting to find out would use up the one connection some back-ends serve. proc(5): flag __SO_ACCEPTCON. */
-function isListening(path: string): boolean {
+/** Connecting to find out would use up the one connection some back-ends serve. */
+const isListening = (path: string): boolean => listeningInode(path) !== undefined;
+
+/** proc(5): the fourth field are flags, 0x10000 for a socket that listens; the seventh is the inode. */
+function listeningInode(path: string): string | undefined {
   const lines = readFileSync('/proc/net/unix', 'utf8').split('\n');
-  return lines.some((line) => line.endsWith(` ${path}`) && line.split(/\s+/)[3] === '00010000');
+  const sockets = lines.filter((line) => line.endsWith(` ${path}`)).map((line) => line.split(/\s+/));
+  return sockets.find((fields) => fields[3] === '00010000')?.[6];
+}
+
+/** The descendant furthest down that holds the socket: commands are scripts, and sandboxes fork. */
+function servingProcess(pid: number, path: string): number | undefined {
+  try {
+    for (const child of readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ')) {
+      const found = child === '' ? undefined : servingProcess(Number(child), path);
+      if (found !== undefined) return found;
+    }
+    const inode = listeningInode(path);
+    const links = readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
+    return inode !== undefined && links.includes(`socket:[${inode}]`) ? pid : undefined;
+  } catch {
+    return undefined; // it has ended, or is not ours to look into
+  }
 }
 
 /** Of a process whose end the event loop has not seen yet: Node looks only when our synchronous work is done. */

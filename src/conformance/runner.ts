@@ -31,6 +31,8 @@ export const TIMEOUT_MS = 2000;
 const CASE_TIMEOUT_MS = 15_000;
 /** How long a back-end that hung up may take to end, for its ending to be reported. */
 const ENDING_MS = 100;
+/** How long one may take to end after a wrong answer: some answer, and then give up. */
+const LAG_MS = 25;
 
 /** @throws {BackendGone} if the back-end cannot be started anew */
 export async function runCases(options: RunOptions): Promise<readonly CaseResult[]> {
@@ -74,7 +76,7 @@ async function judge(rig: Rig, each: ConformanceCase, backend: BackendUnderTest)
     if (error instanceof BackendGone) return { verdict: 'dead', seen: withMessages(error.message, backend) };
     if (!(error instanceof CaseEnd)) throw error;
     if (error.verdict === 'skip') return { verdict: 'skip', seen: error.message };
-    const ending = await endingOf(backend, error.verdict === 'fail' ? 0 : ENDING_MS);
+    const ending = await endingOf(backend, error.verdict === 'fail' ? LAG_MS : ENDING_MS);
     if (ending !== undefined)
       return {
         verdict: 'dead',

@@ -1,4 +1,5 @@
-import { afterEach, expect, test } from 'vitest';
+import { existsSync, readFileSync } from 'node:fs';
+import { afterEach, expect, test, vi } from 'vitest';
 import { BackendGone } from '../../src/conformance/backend.ts';
 import { BackendProcess } from '../../src/conformance/backend-process.ts';
 import { ConfigError } from '../../src/errors.ts';
@@ -43,4 +44,19 @@ test('one that ends before it listens is gone, and says how', () => {
 test('a program that does not exist is the operator’s mistake', () => {
   backend = new BackendProcess({ command: ['/nowhere/at-all'], name: 'x' });
   expect(() => backend.connect()).toThrow(ConfigError);
+});
+
+test('the process that serves is found behind a script that started it, and ended with it', async () => {
+  const script = '"$0" "$@" & wait';
+  const words = ['sh', '-c', script, process.execPath, '-e', LISTENER, '{socket}', ''];
+  backend = new BackendProcess({ command: words, name: 'x' });
+  backend.connect().close();
+  expect(readFileSync(`/proc/${backend.pid}/cmdline`, 'utf8')).toContain('createServer');
+  expect(readFileSync(`/proc/${backend.pid}/comm`, 'utf8').trim()).not.toBe('sh');
+  const serving = backend.pid!;
+  await backend.close();
+  // Without arguments: perhaps nobody has asked for its status.
+  const stays = (): boolean =>
+    existsSync(`/proc/${serving}`) && readFileSync(`/proc/${serving}/cmdline`, 'utf8') !== '';
+  await vi.waitFor(() => expect(stays()).toBe(false));
 });
