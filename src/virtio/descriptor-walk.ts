@@ -104,6 +104,12 @@ export class DescriptorWalk {
     if (length === 0) return chain.blame('BAD_DESCRIPTOR', gpa);
     if (high >= MAX_ADDRESS_HIGH) return chain.blame('UNMAPPED', gpa);
     const memory = this.#memory;
+    // As nearly always: all of it in one slot.
+    if (
+      memory.translate(gpa, length) === length &&
+      chain.readableCount + chain.writableCount < this.maxSegments
+    )
+      return chain.append(memory.lastAddress, length, gpa, isWritable);
     let left = length;
     while (left > 0) {
       const size = memory.translate(gpa, left);

@@ -30,6 +30,10 @@ export class IndirectTables {
 
   readonly #memory: TableMemory;
   readonly #maxEntries: number;
+  /** The words of guest memory used last, and the host addresses they span. They are permanent, so never out of date. */
+  #words: Uint32Array = new Uint32Array(0);
+  #wordsStart = 0;
+  #wordsEnd = 0;
   /** Where tables in several pieces are put together; made when the first one comes. */
   #copy: Uint32Array | undefined;
 
@@ -49,13 +53,18 @@ export class IndirectTables {
     const memory = this.#memory;
     // Beyond 2^53 the sum of two words is rounded, and no region is there: translate refuses it, or the bound does.
     if (gpa >= Number.MAX_SAFE_INTEGER) return false;
-    if (memory.translate(gpa, size) !== size || memory.lastAddress % 4 !== 0)
-      return this.#openCopy(gpa, size);
-    const words = memory.wordsAround(memory.lastAddress);
-    const start = (memory.lastAddress - memory.lastWordsAddress) / 4;
-    if (start + size / 4 > words.length) return this.#openCopy(gpa, size);
-    this.words = words;
-    this.start = start;
+    if (memory.translate(gpa, size) !== size) return this.#openCopy(gpa, size);
+    const at = memory.lastAddress;
+    if (at < this.#wordsStart || at + size > this.#wordsEnd) {
+      this.#words = memory.wordsAround(at);
+      this.#wordsStart = memory.lastWordsAddress;
+      this.#wordsEnd = this.#wordsStart + 4 * this.#words.length;
+      if (at + size > this.#wordsEnd) return this.#openCopy(gpa, size);
+    }
+    const offset = (at - this.#wordsStart) >>> 0;
+    if ((offset & 3) !== 0) return this.#openCopy(gpa, size);
+    this.words = this.#words;
+    this.start = offset >>> 2;
     return true;
   }
 
