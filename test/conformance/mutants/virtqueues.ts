@@ -1,0 +1,348 @@
+/** Bugs in the ring algorithm and in reading and writing chains. */
+import type { Mutant } from './mutant.ts';
+
+const QUEUE = 'src/virtio/virtqueue';
+const WALK = 'src/virtio/descriptor-walk';
+const TABLES = 'src/virtio/indirect';
+const MEMORY = 'src/guest-memory/guest-memory';
+const SCHEDULER = 'src/vhost/vring-scheduler';
+const SERVER = 'src/fuse/server';
+const RING = 'protocol/virtio-ring';
+
+export const VIRTQUEUE_MUTANTS: readonly Mutant[] = [
+  {
+    id: 'avail-index-of-15-bits',
+    bug: 'the avail index wraps around at 32768',
+    file: QUEUE,
+    search: 'this.#nextAvail = (this.#nextAvail + 1) & 0xffff;',
+    replace: 'this.#nextAvail = (this.#nextAvail + 1) & 0x7fff;',
+    areas: ['ring.wrap'],
+  },
+  {
+    id: 'avail-index-does-not-wrap',
+    bug: 'the avail index does not wrap around',
+    file: QUEUE,
+    search: 'this.#nextAvail = (this.#nextAvail + 1) & 0xffff;',
+    replace: 'this.#nextAvail = this.#nextAvail + 1;',
+    areas: ['ring.wrap', 'ring.base'],
+  },
+  {
+    id: 'avail-entry-not-masked',
+    bug: 'entries of the avail ring are read behind its end',
+    file: QUEUE,
+    search: 'this.#avail[ring.AVAIL_RING + (this.#nextAvail & this.#mask)]',
+    replace: 'this.#avail[ring.AVAIL_RING + this.#nextAvail]',
+    areas: ['ring.base', 'ring.wrap'],
+  },
+  {
+    id: 'used-slot-shifted',
+    bug: 'used elements are written one slot too far',
+    file: QUEUE,
+    search: 'const slot = this.#nextUsed & this.#mask;',
+    replace: 'const slot = (this.#nextUsed + 1) & this.#mask;',
+    areas: ['ring.start'],
+  },
+  {
+    id: 'used-id-is-slot',
+    bug: 'the used element names its slot, not the head of the chain',
+    file: QUEUE,
+    search: 'this.#used[word] = head;',
+    replace: 'this.#used[word] = slot;',
+    areas: ['ring.batch', 'ring.start'],
+  },
+  {
+    id: 'used-length-zero',
+    bug: 'the used length is always 0',
+    file: QUEUE,
+    search: 'this.#used[word + 1] = written;',
+    replace: 'this.#used[word + 1] = 0;',
+    areas: ['ring.start'],
+  },
+  {
+    id: 'used-length-of-room',
+    bug: 'the used length is the room for the answer, not the answer',
+    file: SCHEDULER,
+    search: 'queue.pushUsed(chain.head, written); bytes += chain.readableBytes + written;',
+    replace: 'queue.pushUsed(chain.head, chain.writableBytes); bytes += chain.readableBytes + written;',
+    areas: ['queue.shape'],
+  },
+  {
+    id: 'used-length-too-long',
+    bug: 'the used length is more than was written',
+    file: QUEUE,
+    search: 'this.#used[word + 1] = written;',
+    replace: 'this.#used[word + 1] = written + 8;',
+    areas: ['ring.start'],
+  },
+  {
+    id: 'not-published',
+    bug: 'the used index is published only for every second request',
+    file: QUEUE,
+    search: 'if (this.#publishedUsed === this.#nextUsed) return;',
+    replace: 'if (((this.#nextUsed - this.#publishedUsed) & 0xffff) < 2) return;',
+    areas: ['ring.start'],
+  },
+  {
+    id: 'given-back-twice',
+    bug: 'now and then a chain is given back twice',
+    file: QUEUE,
+    search: 'this.#used[word + 1] = written;',
+    replace:
+      'this.#used[word + 1] = written; if (this.#nextUsed % 16 === 15 && !this.twice) { this.twice = true; this.#nextUsed = (this.#nextUsed + 1) & 0xffff; this.pushUsed(head, written); return; } this.twice = false;',
+    areas: ['ring.batch', 'ring.wrap'],
+  },
+  {
+    id: 'called-without-wish',
+    bug: 'NO_INTERRUPT is ignored',
+    file: QUEUE,
+    search: 'return (Atomics.load(this.#avail, ring.RING_FLAGS) & VRING_AVAIL_F_NO_INTERRUPT) === 0;',
+    replace: 'return true;',
+    areas: ['queue.call'],
+  },
+  {
+    id: 'event-ignored',
+    bug: 'used_event is ignored: the driver is always called',
+    file: QUEUE,
+    search: 'return before < 0 || vringNeedEvent(event, now, before);',
+    replace: 'return true;',
+    areas: ['queue.call'],
+  },
+  {
+    id: 'event-only-if-equal',
+    bug: 'used_event is seen only if it is the last element of a batch',
+    file: QUEUE,
+    search: 'return before < 0 || vringNeedEvent(event, now, before);',
+    replace: 'return before < 0 || event === ((now - 1) & 0xffff);',
+    areas: ['queue.call'],
+  },
+  {
+    id: 'event-off-by-one',
+    bug: 'the driver is called one element too late',
+    file: RING,
+    search: '((now - event - 1) & 0xffff) < ((now - old) & 0xffff)',
+    replace: '((now - event - 2) & 0xffff) < ((now - old) & 0xffff)',
+    areas: ['queue.call'],
+  },
+  {
+    id: 'event-does-not-wrap',
+    bug: 'used_event is compared without wrapping around',
+    file: RING,
+    search: '((now - event - 1) & 0xffff) < ((now - old) & 0xffff)',
+    replace: 'event >= old && event < now',
+    areas: ['queue.call'],
+  },
+  {
+    id: 'event-idx-flags-heeded',
+    bug: 'with EVENT_IDX the flags of the avail ring are heeded all the same',
+    file: QUEUE,
+    search: 'const event = Atomics.load(this.#avail, this.#usedEvent);',
+    replace:
+      'if ((Atomics.load(this.#avail, ring.RING_FLAGS) & VRING_AVAIL_F_NO_INTERRUPT) !== 0) return false; const event = Atomics.load(this.#avail, this.#usedEvent);',
+    areas: ['queue.call'],
+  },
+  {
+    id: 'event-idx-sets-flags',
+    bug: 'with EVENT_IDX the flags of the used ring are set all the same',
+    file: QUEUE,
+    search: 'if (!this.#hasEventIdx) this.#setFlags(VRING_USED_F_NO_NOTIFY);',
+    replace: 'this.#setFlags(VRING_USED_F_NO_NOTIFY);',
+    areas: ['queue.kick'],
+  },
+  {
+    id: 'flags-heed-event',
+    bug: 'without EVENT_IDX used_event is heeded all the same',
+    file: QUEUE,
+    search: 'if (!this.#hasEventIdx) { this.#calledUsed = now;',
+    replace: 'if (false) { this.#calledUsed = now;',
+    areas: ['queue.call'],
+  },
+  {
+    id: 'avail-event-not-moved',
+    bug: 'avail_event is not moved on: the driver does not kick any more',
+    file: QUEUE,
+    search: 'Atomics.store(this.#used16, this.#availEvent, this.#nextAvail);',
+    replace: 'void 0;',
+    areas: ['queue.kick'],
+  },
+  {
+    id: 'no-notify-left-set',
+    bug: 'NO_NOTIFY stays set: the driver does not kick any more',
+    file: QUEUE,
+    search: 'this.#setFlags(0);',
+    replace: 'void 0;',
+    areas: ['queue.kick'],
+  },
+  {
+    id: 'arrivals-not-looked-for-again',
+    bug: 'requests that come while notifications are turned on again wait for the next kick',
+    file: QUEUE,
+    search: `this.#setFlags(0);
+      }
+      return Atomics.load(this.#avail, ring.RING_INDEX) !== this.#nextAvail;`,
+    replace: 'this.#setFlags(0); } return false;',
+    areas: ['queue.kick', 'ring.wrap'],
+  },
+  {
+    id: 'one-turn-only',
+    bug: 'of more than 256 requests behind one kick the rest is left',
+    file: SCHEDULER,
+    search: 'if (left <= 0 || queue.rejected - rejectedBefore >= TURN) return true;',
+    replace: 'if (left <= 0 || queue.rejected - rejectedBefore >= TURN) return false;',
+    areas: ['ring.batch', 'ring.wrap'],
+  },
+  {
+    id: 'jump-unchecked',
+    bug: 'an avail index that jumps is believed',
+    file: QUEUE,
+    search: 'if (arrived > this.num)',
+    replace: 'if (false)',
+    areas: ['hostile.ring', 'ring.err'],
+  },
+  {
+    id: 'head-unchecked',
+    bug: 'a head outside the ring is believed',
+    file: QUEUE,
+    search: 'if (head >= this.num)',
+    replace: 'if (false)',
+    areas: ['hostile.ring'],
+  },
+  {
+    id: 'next-is-sequential',
+    bug: 'the successor of a descriptor is taken for the one behind it',
+    file: WALK,
+    search: 'index = flagsAndNext >>> 16;',
+    replace: 'index += 1;',
+    areas: ['queue.shape'],
+  },
+  {
+    id: 'loop-unchecked',
+    bug: 'a loop of descriptors is followed for ever',
+    file: WALK,
+    search: 'if (steps >= entries)',
+    replace: 'if (false)',
+    areas: ['hostile.chain', 'hostile.indirect'],
+  },
+  {
+    id: 'order-unchecked',
+    bug: 'a readable buffer behind a writable one is accepted',
+    file: WALK,
+    search: 'if (!isWritable && chain.writableCount !== 0)',
+    replace: 'if (false)',
+    areas: ['hostile.chain'],
+  },
+  {
+    id: 'nested-table-followed',
+    bug: 'an indirect table within another is followed',
+    file: WALK,
+    search: 'if (isIndirect || !this.#hasIndirect',
+    replace: 'if (!this.#hasIndirect',
+    areas: ['hostile.indirect'],
+  },
+  {
+    id: 'table-flag-heeded',
+    bug: 'a descriptor that refers to a table and says WRITE is refused',
+    file: WALK,
+    search: 'if (isIndirect || !this.#hasIndirect ||',
+    replace: 'if ((flagsAndNext & VRING_DESC_F_WRITE) !== 0 || isIndirect || !this.#hasIndirect ||',
+    areas: ['queue.shape'],
+  },
+  {
+    id: 'table-only-first',
+    bug: 'an indirect table behind normal descriptors is refused',
+    file: WALK,
+    search: 'if (isIndirect || !this.#hasIndirect ||',
+    replace: 'if (steps > 0 || isIndirect || !this.#hasIndirect ||',
+    areas: ['queue.shape'],
+  },
+  {
+    id: 'table-alignment-assumed',
+    bug: 'an indirect table is taken to be aligned',
+    file: TABLES,
+    search: 'if (memory.translate(gpa, size) !== size || memory.lastAddress % 4 !== 0)',
+    replace: 'gpa -= gpa % 16; if (memory.translate(gpa, size) !== size)',
+    areas: ['queue.shape'],
+  },
+  {
+    id: 'buffer-in-one-region',
+    bug: 'of a buffer across regions only the first part is used',
+    file: WALK,
+    search: 'left -= size;',
+    replace: 'left = 0;',
+    areas: ['queue.shape'],
+  },
+  {
+    id: 'address-of-32-bits',
+    bug: 'the upper half of a buffer address is ignored',
+    file: WALK,
+    search: 'let gpa = high * HIGH_WORD + low;',
+    replace: 'let gpa = low;',
+    areas: ['queue.shape', 'hostile.chain'],
+  },
+  {
+    id: 'region-end-unchecked',
+    bug: 'a buffer may reach beyond the end of its region',
+    file: MEMORY,
+    search: 'return available < size ? available : size;',
+    replace: 'return size;',
+    areas: ['hostile.chain', 'queue.shape'],
+  },
+  {
+    id: 'address-read-twice',
+    bug: 'the address of a buffer is read again after it was checked',
+    file: WALK,
+    search: 'this.#append(chain, low, high, length, (flagsAndNext & VRING_DESC_F_WRITE) !== 0);',
+    replace: `{ const count = chain.readableCount + chain.writableCount;
+      this.#append(chain, low, high, length, (flagsAndNext & VRING_DESC_F_WRITE) !== 0);
+      const again = table[at + 1] * HIGH_WORD + table[at];
+      if (chain.fault === undefined && chain.readableCount + chain.writableCount > count) chain.address[count] += again - chain.gpa[count]; }`,
+    areas: ['race'],
+  },
+  {
+    id: 'length-read-twice',
+    bug: 'the length of a buffer is read again after it was checked',
+    file: WALK,
+    search: 'this.#append(chain, low, high, length, (flagsAndNext & VRING_DESC_F_WRITE) !== 0);',
+    replace: `{ const before = chain.writableCount;
+      this.#append(chain, low, high, length, (flagsAndNext & VRING_DESC_F_WRITE) !== 0);
+      const again = table[at + 2];
+      if (chain.fault === undefined && again !== length && chain.writableCount > before) throw new TypeError('length'); }`,
+    areas: ['race'],
+  },
+  {
+    id: 'readable-written',
+    bug: 'a refused request is marked in the buffer it was read from',
+    file: WALK,
+    search: 'this.#append(chain, low, high, length, (flagsAndNext & VRING_DESC_F_WRITE) !== 0);',
+    replace: `this.#append(chain, low, high, length, (flagsAndNext & VRING_DESC_F_WRITE) !== 0);
+      if ((flagsAndNext & VRING_DESC_F_WRITE) === 0 && chain.fault === undefined && chain.readableCount === 1 && length > 52) {
+        const address = chain.address[0] + length - 4 - ((chain.address[0] + length) % 4);
+        const words = this.#memory.wordsAround(address);
+        words[(address - this.#memory.lastWordsAddress) / 4] ^= 1; }`,
+    areas: ['ring.start', 'queue.shape'],
+  },
+  {
+    id: 'answer-header-late',
+    bug: 'answers name the request before',
+    file: SERVER,
+    search: 'words[OutHeader.offset.unique / 4] = uniqueLo;',
+    replace: 'words[OutHeader.offset.unique / 4] = uniqueLo - 2;',
+    areas: ['ring.start'],
+  },
+  {
+    id: 'silence-on-bad-header',
+    bug: 'a request whose header lies is never given back',
+    file: SCHEDULER,
+    search: 'queue.pushUsed(chain.head, written); bytes += chain.readableBytes + written;',
+    replace:
+      'if (written > 16 || written === 0) queue.pushUsed(chain.head, written); bytes += chain.readableBytes + written;',
+    areas: ['hostile.fs', 'device'],
+  },
+  {
+    id: 'bad-chain-kept',
+    bug: 'a bad chain is not given back, and neither is anything behind it',
+    file: QUEUE,
+    search: 'if (chain.fault === undefined) return true;',
+    replace: "if (chain.fault === undefined) return true; throw new TypeError('a bad chain');",
+    areas: ['hostile.chain'],
+  },
+];
