@@ -72,15 +72,18 @@ export class Churn {
   #unique = 1_000_000n;
   #isDirty: boolean[];
 
-  /** @param model what the file holds at first; changed with it */
+  /**
+   * @param model what the file holds at first; changed with it
+   * @param options.firstQueue the request queues from here on are used
+   */
   constructor(
     machine: LoopbackMachine,
     file: ChurnFile,
     model: Uint8Array,
-    options: { readonly seed: number; readonly leastSlots: number },
+    options: { readonly seed: number; readonly leastSlots: number; readonly firstQueue?: number },
   ) {
     this.model = model;
-    this.#queues = machine.queues.slice(1);
+    this.#queues = machine.queues.slice(options.firstQueue ?? 1);
     this.#file = file;
     this.#random = new Random(options.seed);
     this.#slots = new ChurnSlots(machine, this.#random, options.leastSlots);
@@ -88,6 +91,11 @@ export class Churn {
     this.#laneOf = this.#queues.map(() => []);
     this.#isDirty = this.#queues.map(() => false);
     this.#octets = Uint8Array.from(new Pattern(2 * MAX_SIZE).of(1, options.seed));
+  }
+
+  /** Sends requests that are not waited for here. */
+  begin(): void {
+    this.#startSome();
   }
 
   /** @throws {Error} at the first octet that is not as it must be */
