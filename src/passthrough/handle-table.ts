@@ -6,7 +6,7 @@
  */
 import type { InUse } from './in-use.ts';
 import { loadOrdered, storeFenced, storeOrdered } from './ordered.ts';
-import { HeaderWord, MAX_HANDLES, type TableMemory } from './table-memory.ts';
+import { HeaderWord, type TableMemory } from './table-memory.ts';
 
 const ROW_BITS = 24;
 const ROW_MASK = 2 ** ROW_BITS - 1;
@@ -119,7 +119,7 @@ export class HandleTable {
       return reused;
     }
     const row = this.top;
-    if (row === MAX_HANDLES) return -1;
+    if (row === this.fd.length) return -1;
     this.#header[HeaderWord.HANDLE_TOP] = row + 1;
     return row;
   }

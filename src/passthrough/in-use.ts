@@ -63,6 +63,7 @@ export class InUse {
     const { count } = this;
     if (count === MAX_MARKS) throw new RangeError('too many marks');
     const at = this.#base + count;
+    if (this.#isShared) this.#memory.follow();
     // Sequentially consistent: what is read of the row after is read after the mark is seen.
     storeFenced(this.#isShared, this.#words, at, value);
     this.count = count + 1;

@@ -4,7 +4,7 @@
  * Linear hashing: as many buckets as rows, one more split with each new row. So nothing is ever rehashed as a whole, and
  * no lookup waits for that.
  */
-import type { GrowingWords } from './growing-words.ts';
+import type { GrowingWords } from '../host/growing-words.ts';
 import { INODE_WORDS, InodeFlag, RowWord } from './inode-row.ts';
 import { HeaderWord, type TableMemory } from './table-memory.ts';
 

@@ -11,7 +11,7 @@
  * A row is live; or cold: forgotten by the guest, but its file handle is kept for when the name is looked up again; or
  * free. What is cold is the row the guest forgot last, up to `COLD_ROWS` of them.
  */
-import type { GrowingWords } from './growing-words.ts';
+import type { GrowingWords } from '../host/growing-words.ts';
 import { InodeIndex } from './inode-index.ts';
 import { INODE_WORDS, InodeFlag, RowByte, RowWord, TAIL_WORDS, TailWord } from './inode-row.ts';
 import type { OctetPool } from './octet-pool.ts';
@@ -62,11 +62,7 @@ export class InodeTable {
   /** The row a nodeid is of if it is anyone's: `isNodeid` tells. Any time. @returns −1 if there is no such row */
   slotIn(nodeid: number): number {
     const slot = (nodeid >>> 0) & SLOT_MASK; // >>> takes the low 32 bits, whatever the size
-    if (slot === 0 || slot >= this.top) return -1;
-    // Another thread may have added it.
-    this.#words.ensure((slot + 1) * INODE_WORDS * 4);
-    this.#tails.ensure((slot + 1) * TAIL_WORDS * 4);
-    return slot;
+    return slot !== 0 && slot < this.top ? slot : -1;
   }
 
   /** Whether the row is now the inode of that nodeid. Any time. */

@@ -2,7 +2,7 @@
  * Chunks of a few octets in the tables' memory: names of inodes that can only be found again by name, and file handles
  * too long for a row. What is given back is used again for the same size. Under the lock.
  */
-import type { GrowingWords } from './growing-words.ts';
+import type { GrowingWords } from '../host/growing-words.ts';
 import { HeaderWord, type TableMemory } from './table-memory.ts';
 
 /** Chunks are multiples of this. */

@@ -1,5 +1,5 @@
 /** The file handles that rows of inodes have. Under the lock, unless the row is marked. */
-import type { GrowingWords } from './growing-words.ts';
+import type { GrowingWords } from '../host/growing-words.ts';
 import { TAIL_WORDS, TailWord } from './inode-row.ts';
 import type { OctetPool } from './octet-pool.ts';
 

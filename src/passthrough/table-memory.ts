@@ -5,10 +5,10 @@
  * One lock guards what is written by more than one step. It is held for table operations only, never across a system
  * call that may wait. A share that one thread serves takes no lock at all.
  */
+import { GrowingWords } from '../host/growing-words.ts';
 import { NativeMemory } from '../host/native-memory.ts';
 import { Cleanup } from '../host/owned-fd.ts';
 import { SharedLock } from '../host/shared-lock.ts';
-import { GrowingWords } from './growing-words.ts';
 import { INODE_WORDS, TAIL_WORDS } from './inode-row.ts';
 
 /** Threads that may serve one share, this many marks each; see `in-use.ts`. */
@@ -57,7 +57,7 @@ const MAX_RING = 2 ** 20;
 
 const HEADER_WORDS = 64;
 const HANDLE_ARRAYS = 7;
-export const MAX_HANDLES = 2 ** 20;
+const MAX_HANDLES = 2 ** 20;
 export const MAX_MOUNTS = 2 ** 12;
 export const COLD_ROWS = 2 ** 15;
 export const MAX_LEFTOVERS = 4 * MAX_THREADS * MARKS_PER_THREAD;
@@ -145,7 +145,7 @@ export class TableMemory implements Disposable {
     this.mounts = unsigned(MAX_MOUNTS * MOUNT_WORDS);
     this.cold = words(COLD_ROWS);
     this.ring = words(ringSize(fdLimit));
-    this.handleWords = Array.from({ length: HANDLE_ARRAYS }, () => words(MAX_HANDLES));
+    this.handleWords = Array.from({ length: HANDLE_ARRAYS }, () => words(handleRows(fdLimit)));
     this.carrierBuckets = words(CARRIER_BUCKETS);
     this.carriers = words(MAX_CARRIERS * CARRIER_WORDS);
     this.ranges = unsigned(MAX_RANGES * RANGE_WORDS);
@@ -204,7 +204,11 @@ export class TableMemory implements Disposable {
   acquire(): void {
     if (!this.isShared) return;
     this.#lock.acquire();
-    // Other threads may have made the tables longer.
+    this.follow();
+  }
+
+  /** Other threads may have made the tables longer: sees to it that what they have told of is within our views. */
+  follow(): void {
     const rows = this.header[HeaderWord.INODE_TOP]!;
     this.inodes.ensure(rows * INODE_WORDS * 4);
     this.tails.ensure(rows * TAIL_WORDS * 4);
@@ -246,12 +250,15 @@ function restSize(fdLimit: number): number {
     MAX_MOUNTS * MOUNT_WORDS,
     COLD_ROWS,
     ringSize(fdLimit),
-    ...Array.from({ length: HANDLE_ARRAYS }, () => MAX_HANDLES),
+    ...Array.from({ length: HANDLE_ARRAYS }, () => handleRows(fdLimit)),
     CARRIER_BUCKETS,
     MAX_CARRIERS * CARRIER_WORDS,
     MAX_RANGES * RANGE_WORDS,
   ];
   return arrays.reduce((sum, words) => sum + pages(words * 4), 0);
 }
+
+/** Each takes a descriptor; some are open for a moment beyond the limit. */
+const handleRows = (fdLimit: number): number => Math.min(fdLimit + 1024, MAX_HANDLES);
 
 const ringSize = (fdLimit: number): number => Math.min(fdLimit, MAX_RING) + 1;

@@ -10,7 +10,7 @@ import type { GuestAccess } from '../../src/fuse/scratch.ts';
 import { FuseServer } from '../../src/fuse/server.ts';
 import { copyMemory, NativeMemory } from '../../src/host/native-memory.ts';
 import type { PassthroughOptions } from '../../src/passthrough/options.ts';
-import { PassthroughFs } from '../../src/passthrough/passthrough-fs.ts';
+import { PassthroughFs, type PassthroughHandover } from '../../src/passthrough/passthrough-fs.ts';
 import { Chain } from '../../src/virtio/chain.ts';
 
 export const isRoot = process.geteuid?.() === 0;
@@ -68,10 +68,15 @@ export class Client implements Disposable {
   readonly #memory = NativeMemory.allocate(2 * HALF);
   #unique = 0n;
 
-  constructor(options: Partial<PassthroughOptions> = {}, parent = tmpdir()) {
+  /** @param use as `PassthroughFs` takes it */
+  constructor(
+    options: Partial<PassthroughOptions> = {},
+    parent = tmpdir(),
+    use: 'alone' | 'shared' | PassthroughHandover = 'alone',
+  ) {
     this.#top = mkdtempSync(join(parent, 'share-'));
     this.dir = options.sharedDir ?? this.#top;
-    this.fs = new PassthroughFs({ ...DEFAULTS, ...options, sharedDir: this.dir });
+    this.fs = new PassthroughFs({ ...DEFAULTS, ...options, sharedDir: this.dir }, use);
     const memory = this.#memory;
     const guest: GuestAccess = {
       lastAddress: 0,

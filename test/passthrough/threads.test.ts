@@ -2,11 +2,12 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { FuseOpcode } from '../../protocol/fuse.ts';
 import { PassthroughFs } from '../../src/passthrough/passthrough-fs.ts';
 import type { PassthroughOptions } from '../../src/passthrough/options.ts';
 import { ended, startWorker } from '../support/typescript-worker.ts';
 import type { BusyGuestSetup } from './busy-guest.ts';
-import { DEFAULTS, isRoot, openFds } from './client.ts';
+import { Client, DEFAULTS, isRoot, openFds } from './client.ts';
 
 const THREADS = 3;
 /** More of both for a long run: THREADS_STEPS=200000 THREADS_SEED=1. */
@@ -52,6 +53,28 @@ test('threads on one share with too few descriptors: inodes are closed and found
 
 test.skipIf(!isRoot)('threads on one share with too few descriptors, and file handles', () =>
   runThreads({ fdBudget: 32 }),
+);
+
+test.each(['prefer', 'never'] as const)(
+  'what one finds another uses, however long the tables have become (%s)',
+  (inodeFileHandles) => {
+    for (let i = 0; i < 1500; i += 1) writeFileSync(join(directory, `more-${i}`), '');
+    const options = { inodeFileHandles, sharedDir: directory };
+    using first = new Client(options, undefined, 'shared');
+    using second = new Client(options, undefined, first.fs.handover());
+    const nodeids = Array.from({ length: 1500 }, (_, i) => first.lookup(`more-${i}`).nodeid);
+    const nodeid = nodeids.at(-1)!;
+    const { fh } = first.open(nodeid);
+    expect(second.getattr(nodeid)).toEqual(first.getattr(nodeid));
+    expect(second.lookup('more-1499').nodeid).toBe(nodeid);
+    const lock = second.lock(FuseOpcode.SETLK, nodeid, { fh, owner: 1n, type: 0 });
+    expect(lock).toEqual(Buffer.alloc(0));
+    second.release(nodeid, fh);
+    expect(first.fs.openCount).toBe(0);
+    expect(first.fs.fdCount).toBeLessThan(inodeFileHandles === 'never' ? 1510 : 10);
+    for (const each of nodeids) second.forget(each, 2n);
+    expect(first.fs.inodeCount).toBe(1);
+  },
 );
 
 test('a share that was opened for one thread is not handed over', () => {

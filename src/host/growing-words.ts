@@ -3,9 +3,9 @@
  * that a view covers as memory in use, and collects garbage because of it.
  */
 import { errnoName } from '../../protocol/errno.ts';
-import { reserve, unmap, viewOf } from '../host/mapping.ts';
+import { reserve, unmap, viewOf } from './mapping.ts';
 
-const FIRST_BYTES = 2 ** 20;
+const FIRST_BYTES = 2 ** 16;
 
 export class GrowingWords implements Disposable {
   readonly address: number;
