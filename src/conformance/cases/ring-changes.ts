@@ -1,6 +1,7 @@
 /** What may change while rings run, and rings that are set up anew. */
 import { FRONTEND_REQUESTS as R } from '../../../protocol/vhost-user-requests.ts';
-import { signalEventfd } from '../../host/eventfd.ts';
+import { setNonBlocking, signalEventfd } from '../../host/eventfd.ts';
+import { createPipe } from '../../host/pipe.ts';
 import type { ConformanceCase } from '../case.ts';
 import { Plane } from '../plane.ts';
 import { check } from '../verdict.ts';
@@ -88,6 +89,29 @@ export const RING_CHANGE_CASES: readonly ConformanceCase[] = [
         const request = ring.place(plane.probe());
         ring.raw.publish();
         ring.finish(request);
+      }
+    },
+  },
+  {
+    id: 'ring.kick.pipe',
+    title: 'A kick may come through a pipe',
+    level: 'robustness',
+    spec: {
+      section: 'vhost-user § Support for platforms other than Linux',
+      says: 'where there is no eventfd, pipes are used: each event is 8 octets that mean nothing',
+    },
+    expected: 'requests are answered; more kicks than a pipe holds do no harm',
+    needs: KNOWN,
+    run: (rig) => {
+      const ring = new Plane(rig).ring().setUp({ kick: false });
+      const { reader, writer } = createPipe();
+      rig.own(writer);
+      setNonBlocking(writer.fd);
+      rig.link.accepts(R.SET_VRING_KICK, BigInt(ring.index), { fds: [rig.own(reader).fd] });
+      ring.kickFd = writer.fd;
+      for (let i = 0; i < 20; i += 1) {
+        ring.request();
+        for (let kicks = 0; kicks < 50; kicks += 1) ring.kick();
       }
     },
   },
