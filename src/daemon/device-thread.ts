@@ -119,8 +119,7 @@ class DeviceThread {
         loop: this.#loop,
         memory: this.#memory,
         log: this.#log,
-        // The hiprio queue alone is nothing to look out for: nobody waits for a FORGET.
-        pollMicros: this.#queueThreads === undefined ? this.#setup.options.pollMicros : 0,
+        pollMicros: this.#setup.options.pollMicros,
         queueThreads: this.#queueThreads,
       });
     } catch (error) {

@@ -6,16 +6,21 @@ import type { DaemonOptions } from './options.ts';
 import type { CompleteChain, Completions, VhostDevice } from '../vhost/device.ts';
 
 /** Queue 0 is hiprio (FORGET and INTERRUPT), the others carry requests. virtio spec § File System Device. */
+const HIPRIO_QUEUE = 0;
 const HIPRIO_QUEUES = 1;
 const MAX_QUEUE_SIZE = 32768;
 
-/** Queues that a queue thread serves, of those numbered from 1: request queues are dealt out in turn. */
+/** The queue thread that serves hiprio, too: on a thread of its own it would wake up for every few FORGETs. */
+const HIPRIO_THREAD = 1;
+
+/** Queues that a queue thread, numbered from 1, serves: request queues are dealt out in turn. */
 export function queuesOf(
   thread: number,
   { requestQueues, queueThreads }: Pick<DaemonOptions, 'requestQueues' | 'queueThreads'>,
 ): readonly number[] {
   const queues = Array.from({ length: requestQueues }, (_, i) => HIPRIO_QUEUES + i);
-  return queues.filter((_, i) => 1 + (i % queueThreads) === thread);
+  const own = queues.filter((_, i) => 1 + (i % queueThreads) === thread);
+  return thread === HIPRIO_THREAD ? [HIPRIO_QUEUE, ...own] : own;
 }
 
 export class FsDevice implements VhostDevice {

@@ -29,8 +29,6 @@ export type Question =
   | { readonly kind: 'ring'; readonly command: RingCommand }
   /** Wait until the kernel has finished with guest memory. */
   | { readonly kind: 'settle' }
-  /** INTERRUPT came for these requests: low and high words of their unique ids, in turn. */
-  | { readonly kind: 'interrupt'; readonly uniques: readonly number[] }
   | { readonly kind: 'quit' };
 
 /** A refusal is a `ProtocolError`, whose class does not survive the way. */

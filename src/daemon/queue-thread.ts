@@ -1,7 +1,7 @@
 /**
  * A queue thread: serves some request queues of a share that the device thread has opened, in one blocking loop.
  *
- * The device thread owns socket, memory table and hiprio queue; it asks, this thread answers between turns. Identity
+ * The device thread owns socket and memory table; it asks, this thread answers between turns. Identity
  * (user, groups, umask, capabilities) is the thread's own.
  */
 import { receiveMessageOnPort, workerData } from 'node:worker_threads';
@@ -25,7 +25,6 @@ import type { Question, QuestionAnswer, QueueThreadSetup } from './queue-thread-
 class QueueThread {
   readonly #setup: QueueThreadSetup;
   readonly #loop: EventLoop;
-  readonly #server: FuseServer;
   readonly #rings: RingServer;
   #isQuitting = false;
 
@@ -36,7 +35,7 @@ class QueueThread {
     const gateMemory = NativeMemory.at(setup.gateAddress, TurnGate.bytesFor(threads));
     const gate = new TurnGate(gateMemory, threads, thread);
     const memory = new GuestMemoryView(SharedRegions.at(setup.regionsAddress, options.maxMemSlots));
-    this.#server = new FuseServer({
+    const server = new FuseServer({
       fileSystem: owned.use(PassthroughFs.attach(setup.share)),
       host: { allocate: (size) => NativeMemory.allocate(size), copy: copyMemory },
       guest: memory,
@@ -44,13 +43,11 @@ class QueueThread {
       shared: {
         state: new MountState(NativeMemory.at(setup.mountAddress, MOUNT_STATE_SIZE)),
         gate,
-        // INTERRUPT belongs into the hiprio queue, which is not served here.
-        interruptElsewhere: () => undefined,
       },
     });
     this.#rings = owned.use(
       new RingServer({
-        device: new FsDevice(this.#server, options.requestQueues, options.tag),
+        device: new FsDevice(server, options.requestQueues, options.tag),
         loop: this.#loop,
         memory,
         log,
@@ -95,17 +92,8 @@ class QueueThread {
   }
 
   #carryOut(question: Exclude<Question, { kind: 'quit' }>): number {
-    switch (question.kind) {
-      case 'ring':
-        return this.#rings.carryOut(question.command);
-      case 'settle':
-        this.#rings.settle();
-        break;
-      case 'interrupt':
-        for (let i = 0; i < question.uniques.length; i += 2)
-          this.#server.interrupt(question.uniques[i]!, question.uniques[i + 1]!);
-        break;
-    }
+    if (question.kind === 'ring') return this.#rings.carryOut(question.command);
+    this.#rings.settle();
     return 0;
   }
 }

@@ -21,8 +21,6 @@ import { QueueThreadLink } from './queue-thread-link.ts';
 import type { QueueThreadSetup } from './queue-thread-messages.ts';
 
 const DEVICE_THREAD = 0;
-/** INTERRUPTs that may wait for the end of a turn; Linux sends none at all. */
-const MAX_INTERRUPTS = 1024;
 
 export class DaemonQueueThreads implements QueueThreads, MemoryReaders, SharedMount, Disposable {
   readonly shared: SharedRegions;
@@ -30,7 +28,6 @@ export class DaemonQueueThreads implements QueueThreads, MemoryReaders, SharedMo
   readonly state: MountState;
   readonly #links: readonly QueueThreadLink[];
   readonly #rings = new Map<number, RemoteRing>();
-  #interrupts: number[] = [];
 
   /**
    * @param options `queueThreads` is above 0
@@ -79,10 +76,6 @@ export class DaemonQueueThreads implements QueueThreads, MemoryReaders, SharedMo
 
   leave(): void {
     this.gate.leave();
-    if (this.#interrupts.length === 0) return;
-    const uniques = this.#interrupts;
-    this.#interrupts = [];
-    for (const link of this.#started()) link.ask({ kind: 'interrupt', uniques });
   }
 
   ringOf(index: number): RemoteRing | undefined {
@@ -103,11 +96,6 @@ export class DaemonQueueThreads implements QueueThreads, MemoryReaders, SharedMo
   waitForAll(): void {
     this.gate.waitForOthers();
     for (const link of this.#started()) if (this.gate.isBusyThread(link.thread)) link.ask({ kind: 'settle' });
-  }
-
-  /** Inside the gate nobody is waited for: it is told when this thread has left. */
-  interruptElsewhere(uniqueLo: number, uniqueHi: number): void {
-    if (this.#interrupts.length < 2 * MAX_INTERRUPTS) this.#interrupts.push(uniqueLo, uniqueHi);
   }
 
   /** Ends the threads. All rings are closed. */

@@ -15,9 +15,13 @@ const FLAGS_LOW = 3;
 const FLAGS_HIGH = 4;
 const MAX_WRITE = 5;
 const MAX_READAHEAD = 6;
+/** INTERRUPTs so far, and where the unique ids of the last ones are: low and high word of each. */
+const INTERRUPTS = 7;
+const UNIQUES = 8;
+const MAX_INTERRUPTS = 256;
 
 /** Bytes of zeroed memory a mount state takes. */
-export const MOUNT_STATE_SIZE = 32;
+export const MOUNT_STATE_SIZE = 4 * (UNIQUES + 2 * MAX_INTERRUPTS);
 
 /** Keeps the other servers of a device out while the mount changes. `TurnGate` of `host` does. */
 export interface MountGate {
@@ -49,6 +53,30 @@ export class MountState {
       maxWrite: words[MAX_WRITE]!,
       maxReadahead: words[MAX_READAHEAD]!,
     };
+  }
+
+  /** Counts the INTERRUPTs. */
+  get interrupts(): number {
+    return Atomics.load(this.#words, INTERRUPTS);
+  }
+
+  /** INTERRUPT has come, on the hiprio queue: one server at a time calls this. */
+  interrupt(uniqueLo: number, uniqueHi: number): void {
+    const at = UNIQUES + 2 * (this.interrupts % MAX_INTERRUPTS);
+    this.#words[at] = uniqueLo;
+    this.#words[at + 1] = uniqueHi;
+    Atomics.add(this.#words, INTERRUPTS, 1);
+  }
+
+  /** Visits the INTERRUPTs that came after the first `seen`; of very many only the last. @returns how many came so far */
+  interruptsAfter(seen: number, visit: (uniqueLo: number, uniqueHi: number) => void): number {
+    const count = this.interrupts;
+    const news = Math.min((count - seen) >>> 0, MAX_INTERRUPTS);
+    for (let i = news; i > 0; i -= 1) {
+      const at = UNIQUES + 2 * (((count - i) >>> 0) % MAX_INTERRUPTS);
+      visit(this.#words[at]!, this.#words[at + 1]!);
+    }
+    return count;
   }
 
   /** @returns the new generation */

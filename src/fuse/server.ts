@@ -51,8 +51,6 @@ export interface FuseServerOptions {
 export interface SharedMount {
   readonly state: MountState;
   readonly gate: MountGate;
-  /** INTERRUPT has come for a request that may wait at another server: `interrupt` is to be called there. */
-  interruptElsewhere(uniqueLo: number, uniqueHi: number): void;
 }
 
 const ALONE: MountGate = {
@@ -84,13 +82,13 @@ export class FuseServer {
   readonly #wireSize = new Uint16Array(OPCODES);
   readonly #mount: MountState;
   readonly #gate: MountGate;
-  readonly #shared: SharedMount | undefined;
+  /** INTERRUPTs that have been looked at. */
+  #interruptsSeen = 0;
   /** Generation of the mount that `#negotiated` is of. */
   #seen = 0;
   #negotiated: Negotiated | undefined;
 
   constructor({ fileSystem, host, guest, log = SILENT_LOG, shared }: FuseServerOptions) {
-    this.#shared = shared;
     this.#mount = shared?.state ?? new MountState(host.allocate(MOUNT_STATE_SIZE));
     this.#gate = shared?.gate ?? ALONE;
     this.#fileSystem = fileSystem;
@@ -158,6 +156,9 @@ export class FuseServer {
    */
   retryDeferred(complete: Complete): boolean {
     if (this.#mount.generation !== this.#seen) this.#follow();
+    this.#interruptsSeen = this.#mount.interruptsAfter(this.#interruptsSeen, (low, high) =>
+      this.#deferred.interrupt(low, high),
+    );
     this.#deferred.settle((deferred) => {
       const result = deferred.isInterrupted ? this.#cancel(deferred, Errno.EINTR) : this.#retry(deferred);
       if (result === DEFERRED) return false;
@@ -178,11 +179,6 @@ export class FuseServer {
       complete(queueIndex, deferred.head, this.#replyLater(deferred, this.#cancel(deferred, Errno.EAGAIN)));
       return true;
     });
-  }
-
-  /** INTERRUPT has come, for a request that may wait here. */
-  interrupt(uniqueLo: number, uniqueHi: number): void {
-    this.#deferred.interrupt(uniqueLo, uniqueHi);
   }
 
   /** The device was reset, or the front-end has gone: nothing is mounted any more. Deferred requests are forgotten. */
@@ -208,6 +204,7 @@ export class FuseServer {
       this.inFlight!.keep(queueIndex, chain, request);
       return CHAIN_DEFERRED;
     }
+    if (this.#deferred.count === 0) this.#interruptsSeen = this.#mount.interrupts;
     if (this.#deferred.keep(queueIndex, request, end, row.replySize)) return CHAIN_DEFERRED;
     this.#fileSystem.cancel?.(request);
     return this.#refuse(chain, Errno.ENOLCK);
@@ -337,10 +334,7 @@ export class FuseServer {
     if (length < HEADER + Math.max(ForgetIn.size, InterruptIn.size)) return this.#ignore('length');
     // Copied with the header.
     if (opcode === FuseOpcode.FORGET) this.#fileSystem.forget?.(request.nodeid, request.u64(0));
-    else {
-      this.interrupt(request.arg[0]!, request.arg[1]!);
-      this.#shared?.interruptElsewhere(request.arg[0]!, request.arg[1]!);
-    }
+    else this.#mount.interrupt(request.arg[0]!, request.arg[1]!);
     return 0;
   }
 

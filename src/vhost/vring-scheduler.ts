@@ -28,7 +28,10 @@ const POLL_MS = 1;
 const LOOKS = 16;
 /** Milliseconds after which kicks of other rings, and the socket, are looked for however busy the polled rings are. */
 const MAX_RUN_MS = 0.2;
-/** Milliseconds before a driver that waits for nothing is asked to kick again: it goes on without, and so do we. */
+/**
+ * Milliseconds before a driver that waits for nothing is asked to kick again, if we are busy with what others wait for:
+ * it goes on without, and so do we.
+ */
 const LAZY_MS = 1;
 /** The part of a ring that may be used up by then. */
 const LAZY_SHARE = 1 / 4;
@@ -277,6 +280,7 @@ export class VringScheduler {
         if (queue.unpublished < PUBLISH_EVERY && bytes < PUBLISH_BYTES) continue;
         queue.publish();
         bytes = 0;
+        if (this.#lazy.length > 0 && this.#isWaitedFor(vring)) this.#serveLazy();
         if (this.#isWanted()) return true;
       }
       queue.publish();
@@ -290,15 +294,29 @@ export class VringScheduler {
         vring.isAwake = true;
         return false;
       }
-      if (!isWaitedFor && served > 0 && served <= queue.num * LAZY_SHARE) {
-        if (this.#lazy.length === 0) this.#lazyUntil = performance.now() + LAZY_MS;
-        if (!vring.isLazy) this.#lazy.push(vring);
-        vring.isLazy = true;
+      if (!isWaitedFor && served > 0 && served <= queue.num * LAZY_SHARE && this.#isLazyEnough(vring))
         return false;
-      }
       if (!queue.enableNotifications()) return false;
       queue.disableNotifications();
     }
+  }
+
+  /** Between the chains of another ring: a driver that has filled such a ring may wait for it after all. */
+  #serveLazy(): void {
+    for (let i = 0; i < this.#lazy.length; i += 1) {
+      const vring = this.#lazy[i]!;
+      if (vring.isServable && vring.openQueue()?.hasArrivals) this.#turn(vring);
+    }
+  }
+
+  /** Leaves a ring that nobody waits for until there is time. @returns false if there is nothing else to do */
+  #isLazyEnough(vring: Vring): boolean {
+    const now = performance.now();
+    if (now - this.#idleSince >= LAZY_MS) return false;
+    if (this.#lazy.length === 0) this.#lazyUntil = now + LAZY_MS;
+    if (!vring.isLazy) this.#lazy.push(vring);
+    vring.isLazy = true;
+    return true;
   }
 
   #isWaitedFor(vring: Vring): boolean {

@@ -48,7 +48,6 @@ function twoServers(): { first: Mount; second: Mount; heard: string[]; gate: { i
         gate.isTaken = false;
       },
     },
-    interruptElsewhere: (low, high) => mounts[1]!.server.interrupt(low, high),
   };
   const fileSystem = (name: string): Partial<FileSystem> => ({
     init: () => heard.push(`${name} init`),

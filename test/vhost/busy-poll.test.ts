@@ -106,7 +106,7 @@ describe('a ring that is looked at', () => {
   });
 });
 
-describe('a ring nobody waits for', () => {
+describe('a ring nobody waits for, beside a busy one', () => {
   /** Nobody waits for ring 1. */
   class PatientDevice extends TestDevice {
     override isWaitedFor(queueIndex: number): boolean {
@@ -128,9 +128,24 @@ describe('a ring nobody waits for', () => {
     return { later: (ms) => void (now += ms), [Symbol.dispose]: () => clock.mockRestore() };
   }
 
+  /** Both rings are served by one thread, and ring 0 was just now. */
+  function busyRig(): Rig {
+    const rig = new Rig({ device: new PatientDevice(), hasQueueThreads: false }).start();
+    rig.ping(0);
+    return rig;
+  }
+
+  test('asks for the next kick at once when there is nothing else to do', () => {
+    using clock = stopClock();
+    using rig = busyRig();
+    clock.later(1);
+    rig.ping(1);
+    expect(addQuietly(rig)).toBe(true);
+  });
+
   test('is served without further kicks while it is busy, and asks for them again', () => {
     using clock = stopClock();
-    using rig = new Rig({ device: new PatientDevice() }).start();
+    using rig = busyRig();
     rig.ping(1);
     expect(addQuietly(rig)).toBe(false);
     expect(rig.run()).toBe(1);
@@ -142,7 +157,7 @@ describe('a ring nobody waits for', () => {
 
   test('is looked at once more before it is left alone', () => {
     using clock = stopClock();
-    using rig = new Rig({ device: new PatientDevice() }).start();
+    using rig = busyRig();
     rig.ping(1);
     rig.run();
     addQuietly(rig);
@@ -152,7 +167,9 @@ describe('a ring nobody waits for', () => {
   });
 
   test('that fills up fast asks for the next kick at once', () => {
-    using rig = new Rig({ device: new PatientDevice() }).start();
+    using clock = stopClock();
+    using rig = busyRig();
+    clock.later(0.5);
     rig.offer(1, 5); // of 16
     rig.pump();
     expect(rig.collect(1)).toBe(5);
@@ -161,7 +178,7 @@ describe('a ring nobody waits for', () => {
 
   test('may be stopped meanwhile', () => {
     using clock = stopClock();
-    using rig = new Rig({ device: new PatientDevice() }).start();
+    using rig = busyRig();
     rig.ping(1);
     const base = rig.stop(1);
     clock.later(1);
