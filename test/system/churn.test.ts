@@ -5,6 +5,7 @@
  * CHURN_REQUESTS in the environment sets how many requests each configuration gets, CHURN_SEED their seed; the default
  * takes a few seconds.
  */
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -15,7 +16,7 @@ import { expectAnswer, ROOT, VirtioFsClient } from '../../src/machine/virtio-fs-
 import { Pattern } from '../../src/stress/pattern.ts';
 import { KiB, MiB } from '../../src/units.ts';
 import { Daemon } from '../support/daemon.ts';
-import { Churn, FILE_SIZE } from './churn.ts';
+import { Churn, type ChurnFigures, FILE_SIZE } from './churn.ts';
 
 const REQUESTS = Number(process.env['CHURN_REQUESTS'] ?? 5000);
 const SEED = Number(process.env['CHURN_SEED'] ?? 1);
@@ -33,6 +34,8 @@ interface Configuration {
   readonly eventIdx: boolean;
   readonly indirectEntries: number;
   readonly table?: true;
+  /** The file is dropped from the page cache now and then, so that reads go another way. */
+  readonly cold?: true;
 }
 
 const CONFIGURATIONS: readonly Configuration[] = [
@@ -67,7 +70,45 @@ const CONFIGURATIONS: readonly Configuration[] = [
     indirectEntries: 32,
     table: true,
   },
+  { name: 'one queue, cold data', flags: [], queues: 1, eventIdx: true, indirectEntries: 32, cold: true },
+  {
+    name: 'two queues, a thread each, cold data',
+    flags: ['--queue-threads=2'],
+    queues: 2,
+    eventIdx: true,
+    indirectEntries: 64,
+    cold: true,
+  },
 ];
+
+/** Requests between two times that the file is dropped from the page cache. */
+const WARM = 500;
+
+/** Runs `count` requests. */
+function run(churn: Churn, count: number, dropCache: (() => void) | undefined): ChurnFigures {
+  if (dropCache === undefined) return churn.run(count);
+  let figures: ChurnFigures | undefined;
+  for (let done = 0; done < count; done += WARM) {
+    dropCache();
+    const part = churn.run(WARM);
+    figures = figures === undefined ? part : sum(figures, part);
+  }
+  return figures!;
+}
+
+const sum = (a: ChurnFigures, b: ChurnFigures): ChurnFigures => ({
+  requests: a.requests + b.requests,
+  reads: a.reads + b.reads,
+  writes: a.writes + b.writes,
+  megabytes: a.megabytes + b.megabytes,
+  slotChanges: a.slotChanges + b.slotChanges,
+  seconds: a.seconds + b.seconds,
+});
+
+/** Writes back and forgets: dd's nocache flag is POSIX_FADV_DONTNEED. */
+function dropCache(path: string): void {
+  execFileSync('dd', [`of=${path}`, 'oflag=nocache', 'conv=notrunc,fdatasync', 'count=0', 'status=none']);
+}
 
 const sha256 = (octets: Uint8Array): string => createHash('sha256').update(octets).digest('hex');
 
@@ -102,7 +143,7 @@ test.each(CONFIGURATIONS)(
     const { fh } = expectAnswer(client.open(nodeid, O_RDWR), 'OPEN');
 
     const churn = new Churn(machine, { nodeid, fh }, model, { seed: SEED, leastSlots });
-    const figures = churn.run(REQUESTS);
+    const figures = run(churn, REQUESTS, configuration.cold && (() => dropCache(path)));
     churn.finish();
     if (process.env['CHURN_REQUESTS'] !== undefined) console.log(configuration.name, figures);
 

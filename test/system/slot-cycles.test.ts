@@ -25,39 +25,50 @@ interface Usage {
   readonly residentKiB: number;
 }
 
-test(`${CYCLES} slots added and removed while files are read leave nothing behind`, async () => {
-  mkdirSync(join(runLog('x'), '..'), { recursive: true });
-  await using daemon = await Daemon.start({ name: 'slot-cycles', logLevel: 'error' });
-  const content = Buffer.from(Array.from({ length: SIZE }, (_, i) => i * 31));
-  writeFileSync(join(daemon.sharedDir, 'file'), content);
-  using machine = LoopbackMachine.start({
-    socket: daemon.socketPath,
-    baseSize: 1 << 22,
-    slotSize: SLOT,
-    slots: SLOTS,
-    indirectEntries: 8,
-  });
-  const client = new VirtioFsClient(machine);
-  expectAnswer(client.init(), 'INIT');
-  const { nodeid } = expectAnswer(client.lookup(ROOT, 'file'), 'LOOKUP');
-  const { fh } = expectAnswer(client.open(nodeid, 0), 'OPEN');
-  const buffers = Array.from({ length: SLOTS }, (_, slot) => machine.ram.slotBuffer(slot, 4096 * slot, SIZE));
-  const cycle = (count: number): void => cycles({ machine, client, buffers, nodeid, fh, content }, count);
+test.each([1, 2])(
+  `${CYCLES} slots added and removed while files are read by %i queues leave nothing behind`,
+  async (queues) => {
+    mkdirSync(join(runLog('x'), '..'), { recursive: true });
+    await using daemon = await Daemon.start({
+      name: 'slot-cycles',
+      logLevel: 'error',
+      flags: [`--num-request-queues=${queues}`],
+    });
+    const content = Buffer.from(Array.from({ length: SIZE }, (_, i) => i * 31));
+    writeFileSync(join(daemon.sharedDir, 'file'), content);
+    using machine = LoopbackMachine.start({
+      socket: daemon.socketPath,
+      baseSize: 1 << 22,
+      slotSize: SLOT,
+      slots: SLOTS,
+      indirectEntries: 8,
+      requestQueues: queues,
+    });
+    const clients = Array.from({ length: queues }, (_, i) => new VirtioFsClient(machine, i + 1));
+    const client = clients[0]!;
+    expectAnswer(client.init(), 'INIT');
+    const { nodeid } = expectAnswer(client.lookup(ROOT, 'file'), 'LOOKUP');
+    const { fh } = expectAnswer(client.open(nodeid, 0), 'OPEN');
+    const buffers = Array.from({ length: SLOTS }, (_, slot) =>
+      machine.ram.slotBuffer(slot, 4096 * slot, SIZE),
+    );
+    const cycle = (count: number): void => cycles({ machine, clients, buffers, nodeid, fh, content }, count);
 
-  cycle(CYCLES / 10);
-  const before = await usage(daemon);
-  cycle(CYCLES);
-  const after = await usage(daemon);
-  expect(after.fds).toBe(before.fds);
-  // The JavaScript heap takes and gives back mappings and memory of its own; what a cycle left would be thousands.
-  expect(after.maps).toBeLessThan(before.maps + CYCLES / 50);
-  expect(after.guestMaps).toBe(1); // the base region
-  expect(after.residentKiB).toBeLessThan(before.residentKiB + 64 * 1024);
-});
+    cycle(CYCLES / 10);
+    const before = await usage(daemon);
+    cycle(CYCLES);
+    const after = await usage(daemon);
+    expect(after.fds).toBe(before.fds);
+    // The JavaScript heap takes and gives back mappings and memory of its own; what a cycle left would be thousands.
+    expect(after.maps).toBeLessThan(before.maps + CYCLES / 50);
+    expect(after.guestMaps).toBe(1); // the base region
+    expect(after.residentKiB).toBeLessThan(before.residentKiB + 64 * 1024);
+  },
+);
 
 interface Rig {
   readonly machine: LoopbackMachine;
-  readonly client: VirtioFsClient;
+  readonly clients: readonly VirtioFsClient[];
   readonly buffers: readonly GuestBuffer[];
   readonly nodeid: bigint;
   readonly fh: bigint;
@@ -65,10 +76,11 @@ interface Rig {
 }
 
 /** Each step adds a slot, and removes the oldest of eight while a read goes into the newest. */
-function cycles({ machine, client, buffers, nodeid, fh, content }: Rig, count: number): void {
+function cycles({ machine, clients, buffers, nodeid, fh, content }: Rig, count: number): void {
   const held = 8;
   for (let i = 0; i < count + held; i += 1) {
     const newest = i % SLOTS;
+    const client = clients[i % clients.length]!;
     if (i < count) machine.plug(newest);
     const buffer = buffers[newest]!;
     buffer.bytes[SIZE - 1] = 0;
