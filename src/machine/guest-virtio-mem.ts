@@ -66,6 +66,7 @@ export class GuestVirtioMem implements Disposable {
   run(): RunOutcome {
     this.#driver ??= this.#createDriver();
     const outcome = this.#driver.run();
+    this.#trying(() => this.device.unmapEmpty());
     const refusal = this.#refusal;
     this.#refusal = undefined;
     if (refusal !== undefined) throw refusal;
@@ -97,13 +98,24 @@ export class GuestVirtioMem implements Disposable {
 
   /** What a back-end refuses, the guest is told as BUSY; whoever runs the driver is told why. */
   #serve(request: Uint8Array, response: Uint8Array): number {
+    let written = 0;
+    const isServed = this.#trying(() => {
+      written = serveVirtioMem(this.device, request, response);
+    });
+    if (isServed) return written;
+    response.set(BUSY);
+    return BUSY.length;
+  }
+
+  /** @returns whether no back-end refused it */
+  #trying(change: () => void): boolean {
     try {
-      return serveVirtioMem(this.device, request, response);
+      change();
+      return true;
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
       this.#refusal ??= error;
-      response.set(BUSY);
-      return BUSY.length;
+      return false;
     }
   }
 }

@@ -114,7 +114,8 @@ export class PluggableBlocks {
 
   /**
    * @returns false: the host refused, and nothing has changed
-   * @throws what a listener of memory threw; nothing is plugged all the same, but memslots may be mapped that have nothing in them
+   * @throws what a listener of memory threw; nothing is plugged all the same, but memslots are mapped that have nothing in them, until
+   *   `unmapEmpty`
    */
   unplugAll(): boolean {
     const size = Number(this.#options.backend.region.size);
@@ -123,8 +124,13 @@ export class PluggableBlocks {
     this.#bitmap.clear(0, this.#bitmap.blocks);
     this.#plugged = 0;
     this.#pluggedInMemslot.fill(0);
-    this.#deactivate(0, size);
+    this.unmapEmpty();
     return true;
+  }
+
+  /** Unmaps memslots that have nothing in them, which are mapped if somebody refused to have them unmapped. @throws as `unplugAll` */
+  unmapEmpty(): void {
+    this.#deactivate(0, Number(this.#options.backend.region.size));
   }
 
   #markPlugged(first: number, blocks: number): void {
@@ -146,9 +152,11 @@ export class PluggableBlocks {
     if (isPopulated) {
       this.#activate(offset, size);
       isPopulated = this.discardManager.notifyPopulate(this.#source, offset, offset + size) === 0;
-      if (!isPopulated) this.#deactivate(offset, size);
     }
-    if (!isPopulated) this.#discard(offset, size); // what preallocation or a listener touched
+    if (!isPopulated) {
+      this.#discard(offset, size); // what preallocation or a listener touched
+      this.#deactivate(offset, size);
+    }
     return isPopulated;
   }
 

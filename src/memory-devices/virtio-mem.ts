@@ -252,6 +252,11 @@ export class VirtioMem implements MemoryDevice {
     return ACK;
   }
 
+  /** Unmaps memslots that have nothing in them, which are mapped if somebody refused to have them unmapped. @throws as `unplugAll` */
+  unmapEmpty(): void {
+    this.#blocks.unmapEmpty();
+  }
+
   /** @param address guest physical @returns VirtioMemState, or −1 for a range that is answered ERROR */
   stateOf(address: number, blocks: number): number {
     return this.#isUsable(address, blocks * this.blockSize)
