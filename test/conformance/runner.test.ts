@@ -95,9 +95,18 @@ test('a back-end that goes silent is dead after the deadline of an answer', asyn
   expect(result!.seen).toMatch(/GET_FEATURES: no answer in \d+ ms/);
 });
 
+test('silence counts if it happens again: a case in which the back-end fell silent once passes', async () => {
+  const backend = new ScriptedBackend((_, connection) => (connection === 1 ? 'nothing' : 'answer'));
+  const [result] = await run([good], backend);
+  expect(result!.verdict).toBe('pass');
+  expect(result!.seen).toMatch(/^as expected when it was run again; the first time: GET_FEATURES: no answer/);
+  expect(backend.restarts).toBe(1);
+});
+
 test('a back-end that goes silent after the case has passed is dead', async () => {
   let asked = 0;
-  const [result] = await run([good], new ScriptedBackend(() => ((asked += 1) === 1 ? 'answer' : 'nothing')));
+  const backend = new ScriptedBackend(() => ((asked += 1) % 2 === 1 ? 'answer' : 'nothing'));
+  const [result] = await run([good], backend);
   expect(result!.verdict).toBe('dead');
   expect(result!.trace).toContain('-- afterwards');
 });
