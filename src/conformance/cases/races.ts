@@ -18,10 +18,11 @@ import { check, hungUp } from '../verdict.ts';
 
 /** How long each race goes on. */
 const RACE_MS = 400;
-/** How long one request may take before the ring is taken for stopped. */
-const PATIENCE_MS = 100;
-/** Chains offered at once, of a ring of 64. */
-const BATCH = 48;
+/** How long requests may take before the ring is taken for stopped. */
+const PATIENCE_MS = 200;
+/** Entries of the ring, and chains offered at once: the longer the device is at work, the more often it is disturbed. */
+const NUM = 1024;
+const BATCH = 1000;
 const CANARY = 0x5c;
 
 /** Where the request under change lies. */
@@ -91,7 +92,7 @@ const RACES: readonly RaceCase[] = [
     title: 'The successor of the request: the answer, itself, outside the ring',
     race: ({ request, descriptor }) => ({
       gpa: descriptor(0),
-      states: [1, 0, 64, 0xffff].map((next) =>
+      states: [1, 0, NUM, 0xffff].map((next) =>
         octets({ gpa: request.gpa, length: request.bytes.length, flags: NEXT, next }),
       ),
     }),
@@ -114,7 +115,7 @@ const RACES: readonly RaceCase[] = [
     title: 'The entry of the avail ring: the head, another descriptor, outside the ring',
     race: ({ entries }) => ({
       gpa: entries,
-      states: [0, 1, 64, 0xffff].map((head) => new Uint8Array(new Uint16Array(64).fill(head).buffer)),
+      states: [0, 1, NUM, 0xffff].map((head) => new Uint8Array(new Uint16Array(NUM).fill(head).buffer)),
     }),
   },
   {
@@ -157,7 +158,7 @@ export const RACE_CASES: readonly ConformanceCase[] = RACES.map(
     run: (rig) => {
       const plane = new Plane(rig);
       const { ram } = plane.guest;
-      const ring = plane.startRing();
+      const ring = plane.startRing(NUM);
       ring.request();
       const probe = plane.probe();
       const buffers = [ram.allocate(4096, 4096), ram.allocate(4096, 4096), ram.allocate(4096, 4096)] as const;

@@ -258,8 +258,8 @@ export const VIRTQUEUE_MUTANTS: readonly Mutant[] = [
     id: 'table-alignment-assumed',
     bug: 'an indirect table is taken to be aligned',
     file: TABLES,
-    search: 'if (memory.translate(gpa, size) !== size || memory.lastAddress % 4 !== 0)',
-    replace: 'gpa -= gpa % 16; if (memory.translate(gpa, size) !== size)',
+    search: 'if ((offset & 3) !== 0) return this.#openCopy(gpa, size);',
+    replace: '',
     areas: ['queue.shape'],
   },
   {
