@@ -32,7 +32,7 @@ const hasTexts = (value: unknown, ...names: readonly string[]): value is Fields 
 const isReport = (value: unknown): value is ConformanceReport =>
   hasTexts(value, 'date') &&
   typeof value['ms'] === 'number' &&
-  hasTexts(value['backend'], 'name', 'from', 'device', 'features', 'protocolFeatures') &&
+  hasTexts(value['backend'], 'name', 'device', 'features', 'protocolFeatures') &&
   hasTexts(value['versions'], 'backend', 'suite', 'node', 'kernel') &&
   Array.isArray(value['cases']) &&
   value['cases'].every(isResult);
