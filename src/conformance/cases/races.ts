@@ -20,9 +20,12 @@ import { check, hungUp } from '../verdict.ts';
 const RACE_MS = 400;
 /** How long requests may take before the ring is taken for stopped. */
 const PATIENCE_MS = 200;
-/** Entries of the ring, and chains offered at once: the longer the device is at work, the more often it is disturbed. */
+/**
+ * Entries of the ring, and chains offered at once: the longer the device is at work, the more often it is disturbed. Two
+ * descriptors each: no more than the ring can hold.
+ */
 const NUM = 1024;
-const BATCH = 1000;
+const BATCH = NUM / 2;
 const CANARY = 0x5c;
 
 /** Where the request under change lies. */
