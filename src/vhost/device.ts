@@ -35,8 +35,7 @@ export interface VhostDevice {
   /** Entries a queue may have: a power of two, at most 32768. */
   readonly maxQueueSize: number;
   /**
-   * Whether a driver waits for the answers of this queue, so that looking out for its next request may pay. What comes
-   * in other queues may be served a millisecond later. Of all queues, for a device without this function.
+   * Whether a driver waits for the answers of this queue, so that looking out for its next request may pay. Of all queues, for a device without this function.
    */
   isWaitedFor?(queueIndex: number): boolean;
   /** The device's configuration space. Without it VHOST_USER_PROTOCOL_F_CONFIG is not offered. */

@@ -28,13 +28,6 @@ const POLL_MS = 1;
 const LOOKS = 16;
 /** Milliseconds after which kicks of other rings, and the socket, are looked for however busy the polled rings are. */
 const MAX_RUN_MS = 0.2;
-/**
- * Milliseconds before a driver that waits for nothing is asked to kick again, if we are busy with what others wait for:
- * it goes on without, and so do we.
- */
-const LAZY_MS = 1;
-/** The part of a ring that may be used up by then. */
-const LAZY_SHARE = 1 / 4;
 
 interface Options {
   readonly device: VhostDevice;
@@ -64,9 +57,6 @@ export class VringScheduler {
   readonly #busyPoll: BusyPoll;
   /** Rings that ran empty, whose drivers were not asked to kick: see `#rest`. */
   #awake: Vring[] = [];
-  /** Rings of drivers that wait for nothing: they are looked at when there is time, and at `#lazyUntil` at the latest. */
-  readonly #lazy: Vring[] = [];
-  #lazyUntil = 0;
   /** A driver that waits for answers has had some since this was last looked at. */
   #hasAnswered = false;
   /** When the last of those was, as far as we have noticed. */
@@ -102,7 +92,8 @@ export class VringScheduler {
   }
 
   /**
-   * A turn for each ready ring, and a look at what is deferred; then, if that pays, a while of looking for more.
+   * A turn for each ready ring, and a look at what is deferred; then, if that pays, a while of looking for more. Only
+   * then are drivers asked to kick.
    *
    * @returns milliseconds until this wants to be called again: 0 at once, −1 not before something happens
    */
@@ -112,7 +103,7 @@ export class VringScheduler {
     for (;;) {
       const wait = this.#round();
       if (wait === 0) return 0;
-      if (this.#awake.length === 0 && !this.#hasAnswered) return this.#lazyWait(wait);
+      if (this.#awake.length === 0 && !this.#hasAnswered) return wait;
       const now = performance.now();
       began ||= now;
       if (this.#hasAnswered) this.#idleSince = now;
@@ -123,7 +114,7 @@ export class VringScheduler {
         if (this.#isWanted() || this.#rest()) return 0;
       }
       this.#isAsleep = true;
-      return this.#lazyWait(wait);
+      return wait;
     }
   }
 
@@ -136,8 +127,6 @@ export class VringScheduler {
 
   #round(): number {
     if (this.#deferred.total > 0) this.#completeReady();
-    for (let i = 0; i < this.#lazy.length; i += 1)
-      if (this.#lazy[i]!.openQueue()?.hasArrivals) this.schedule(this.#lazy[i]!);
     const round = this.#ready;
     this.#ready = this.#next;
     let isPolling = false;
@@ -181,19 +170,6 @@ export class VringScheduler {
       if (this.#isWanted()) return false;
     }
     return false;
-  }
-
-  /** @returns how long to wait, given that nobody kicks for rings that are lazy */
-  #lazyWait(wait: number): number {
-    const lazy = this.#lazy;
-    if (lazy.length === 0) return wait;
-    const left = Math.ceil(this.#lazyUntil - performance.now());
-    if (left > 0) return wait < 0 ? left : Math.min(wait, left);
-    for (let vring = lazy.pop(); vring !== undefined; vring = lazy.pop()) {
-      vring.isLazy = false;
-      if (vring.isServable && vring.openQueue()?.enableNotifications()) this.schedule(vring);
-    }
-    return this.#ready.length > 0 ? 0 : wait;
   }
 
   /** Asks the drivers of the rings that are awake to kick. @returns true if requests came before they could see that */
@@ -265,58 +241,39 @@ export class VringScheduler {
     let left = TURN;
     let bytes = 0;
     queue.disableNotifications();
-    for (;;) {
-      while (left > 0 && queue.pop(chain)) {
-        left -= 1;
-        const written = device.handle(index, chain);
-        if (written === DEFERRED) {
-          this.#deferred.add(index, chain);
-          this.#isRetrying = true;
-          continue;
-        }
-        if (this.isLogging) logWritten(this.#memory, chain, written);
-        queue.pushUsed(chain.head, written);
-        bytes += chain.readableBytes + written;
-        if (queue.unpublished < PUBLISH_EVERY && bytes < PUBLISH_BYTES) continue;
-        queue.publish();
-        bytes = 0;
-        if (this.#lazy.length > 0 && this.#isWaitedFor(vring)) this.#serveLazy();
-        if (this.#isWanted()) return true;
+    while (left > 0 && queue.pop(chain)) {
+      left -= 1;
+      const written = device.handle(index, chain);
+      if (written === DEFERRED) {
+        this.#deferred.add(index, chain);
+        this.#isRetrying = true;
+        continue;
       }
+      if (this.isLogging) logWritten(this.#memory, chain, written);
+      queue.pushUsed(chain.head, written);
+      bytes += chain.readableBytes + written;
+      if (queue.unpublished < PUBLISH_EVERY && bytes < PUBLISH_BYTES) continue;
       queue.publish();
-      if (left <= 0 || queue.rejected - rejectedBefore >= TURN) return true;
-      const served = TURN - left;
-      const isWaitedFor = this.#isWaitedFor(vring);
-      if (served > 0 && isWaitedFor) this.#hasAnswered = true;
-      if (vring.isPolled) return served > 0;
-      if (isWaitedFor && this.#busyPoll.windowMs > 0) {
-        if (!vring.isAwake) this.#awake.push(vring);
-        vring.isAwake = true;
-        return false;
-      }
-      if (!isWaitedFor && served > 0 && served <= queue.num * LAZY_SHARE && this.#isLazyEnough(vring))
-        return false;
-      if (!queue.enableNotifications()) return false;
-      queue.disableNotifications();
+      bytes = 0;
+      if (this.#awake.length > 0 && this.#isWaitedFor(vring)) this.#serveInBetween();
+      if (this.#isWanted()) return true;
     }
+    queue.publish();
+    if (left <= 0 || queue.rejected - rejectedBefore >= TURN) return true;
+    if (left < TURN && this.#isWaitedFor(vring)) this.#hasAnswered = true;
+    if (vring.isPolled) return left < TURN;
+    // The driver is asked to kick when there is nothing else to do: see `#rest`.
+    if (!vring.isAwake) this.#awake.push(vring);
+    vring.isAwake = true;
+    return false;
   }
 
-  /** Between the chains of another ring: a driver that has filled such a ring may wait for it after all. */
-  #serveLazy(): void {
-    for (let i = 0; i < this.#lazy.length; i += 1) {
-      const vring = this.#lazy[i]!;
-      if (vring.isServable && vring.openQueue()?.hasArrivals) this.#turn(vring);
+  /** Rings that nobody waits for, between the chains of another: a driver that has filled one may wait after all. */
+  #serveInBetween(): void {
+    for (let i = 0; i < this.#awake.length; i += 1) {
+      const vring = this.#awake[i]!;
+      if (!this.#isWaitedFor(vring) && vring.isServable && vring.openQueue()?.hasArrivals) this.#turn(vring);
     }
-  }
-
-  /** Leaves a ring that nobody waits for until there is time. @returns false if there is nothing else to do */
-  #isLazyEnough(vring: Vring): boolean {
-    const now = performance.now();
-    if (now - this.#idleSince >= LAZY_MS) return false;
-    if (this.#lazy.length === 0) this.#lazyUntil = now + LAZY_MS;
-    if (!vring.isLazy) this.#lazy.push(vring);
-    vring.isLazy = true;
-    return true;
   }
 
   #isWaitedFor(vring: Vring): boolean {

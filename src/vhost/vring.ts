@@ -49,8 +49,6 @@ export class Vring implements RingControl {
   isReady = false;
   /** Empty and looked at: its driver was not asked to kick. Belongs to the scheduler. */
   isAwake = false;
-  /** Its driver was not asked to kick, and it is looked at in a while. Belongs to the scheduler. */
-  isLazy = false;
 
   readonly #around: VringSurroundings;
   readonly #kick: KickWatch;
