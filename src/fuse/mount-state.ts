@@ -39,9 +39,9 @@ export class MountState {
     this.#words = memory.u32;
   }
 
-  /** Counts the changes. */
+  /** Counts the changes. A plain load will do: the gate orders it, and a call of `Atomics` would be in every request. */
   get generation(): number {
-    return Atomics.load(this.#words, GENERATION);
+    return this.#words[GENERATION]!;
   }
 
   get negotiated(): Negotiated | undefined {
