@@ -1,15 +1,14 @@
 /**
  * One vring: what vhost-user says about a queue, and whether it may be served.
  *
- *              SET_VRING_KICK
- *   stopped ────────────────────▶ started ◀───────────┐
- *     ▲                             │ │               │
- *     │ GET_VRING_BASE              │ │ untrustworthy ring
- *     ├─────────────────────────────┘ ▼               │
- *     ├──────────────────────────── broken            │ kick, or SET_VRING_KICK
- *     │                               │ NUM, BASE, ADDR
- *     │                               ▼               │
- *     └──────────────────────────── armed ────────────┘
+ *              SET_VRING_KICK with fd              kick
+ *   stopped ─────────────────────────▶ armed ────────────────▶ started
+ *     ▲ ▲ │                              │                        │ ▲
+ *     │ │ └──────────────────────────────┼────────────────────────┼─┘ SET_VRING_KICK without fd: poll
+ *     │ └───────── GET_VRING_BASE ───────┴────────────────────────┤
+ *     │                                  ▲                        │ untrustworthy ring
+ *     │ GET_VRING_BASE                   │ NUM, BASE, ADDR, KICK  ▼
+ *     └──────────────────────────────────┴────────────────────── broken
  *
  * | state   | kick fd watched | served                  | a kick            |
  * |---------|-----------------|-------------------------|-------------------|
@@ -21,8 +20,7 @@
  * Two properties are tracked in every state. `isEnabled`: SET_VRING_ENABLE, or SET_FEATURES without PROTOCOL_FEATURES.
  * `isMapped`: the three areas lie in the memory table; a ring that loses one signals err and is served again as soon
  * as a change of the table brings it back, since QEMU removes and adds a region to resize it.
- * A ring is started by SET_VRING_KICK, not by the first kick, as the specification said before QEMU 11.1: its driver may
- * have kicked for what is there before it was stopped, here or on another host.
+ * A ring with a base other than 0 goes on where it was, and is started without a kick.
  * A kick that comes while the ring may not be served is not lost: it is served when it may. vhost-user spec § Ring states.
  */
 import { VRING_MAX_NUM } from '../../protocol/virtio-ring.ts';
@@ -106,6 +104,7 @@ export class Vring implements RingControl {
     this.#closeQueue();
     this.#base = base;
     this.#setUpAnew();
+    if (this.#state === 'armed') this.#arm();
   }
 
   /** May come while the ring runs: it goes on where it is. */
@@ -128,7 +127,8 @@ export class Vring implements RingControl {
   setKick(fd: OwnedFd | undefined): void {
     this.#kick.replace(fd);
     this.#isPolled = fd === undefined;
-    this.#state = 'started';
+    if (this.#isPolled) this.#state = 'started';
+    else if (this.#state !== 'started') this.#arm();
     // Kicks of the fd that was replaced may not have been seen yet.
     this.#around.schedule(this);
   }
@@ -223,12 +223,21 @@ export class Vring implements RingControl {
     this.err.close();
   }
 
+  /**
+   * The kick is watched. A ring that goes on at another base than 0 was started before, here or on another host: its
+   * driver does not know that it was stopped, so it may wait for requests it has kicked for already.
+   */
+  #arm(): void {
+    this.#state = this.#base === 0 ? 'armed' : 'started';
+    this.#around.schedule(this);
+  }
+
   #onKick(): void {
     if (this.#state === 'armed') this.#state = 'started';
     this.#around.schedule(this);
   }
 
-  /** Whatever of a broken ring is set up again gives it another chance, at the next kick. */
+  /** Whatever of a broken ring is set up again gives it another chance. */
   #setUpAnew(): void {
     if (this.#state !== 'broken') return this.#around.schedule(this);
     this.#state = this.#isPolled ? 'started' : this.#kick.isSet ? 'armed' : 'stopped';

@@ -51,25 +51,6 @@ export const RING_STATE_CASES: readonly ConformanceCase[] = [
     },
   },
   {
-    id: 'ring.start.without-kick',
-    title: 'SET_VRING_KICK starts a ring: what is there needs no kick',
-    level: 'should',
-    spec: {
-      section: 'vhost-user § Ring states, since QEMU 11.1',
-      says: 'rings are started with SET_VRING_KICK, and back-ends should not rely on receiving a kick after it; before, a kick started them',
-    },
-    expected: 'a request that was made available before SET_VRING_KICK is answered without a kick',
-    needs: KNOWN,
-    run: (rig) => {
-      const plane = new Plane(rig);
-      const ring = plane.ring().setUp({ kick: false });
-      const request = ring.place(plane.probe());
-      ring.raw.publish();
-      plane.link.accepts(R.SET_VRING_KICK, BigInt(ring.index), { fds: [ring.kickFd] });
-      ring.finish(request);
-    },
-  },
-  {
     id: 'ring.start.kicked-before',
     title: 'A kick that was there before SET_VRING_KICK starts the ring',
     level: 'must',
