@@ -30,13 +30,30 @@ export const RING_MUTANTS: readonly Mutant[] = [
     areas: ['ring.err', 'hostile.ring'],
   },
   {
-    id: 'waits-for-first-kick',
-    bug: 'SET_VRING_KICK does not start a ring, only a kick does',
+    id: 'kick-does-not-start',
+    bug: 'a kick does not start a ring',
     file: VRING,
-    search: `this.#isPolled = fd === undefined;
+    search: `if (this.#state === 'armed')
       this.#state = 'started';`,
-    replace: "this.#isPolled = fd === undefined; this.#state = fd === undefined ? 'started' : 'armed';",
+    replace: 'void 0;',
     areas: ['ring.start'],
+  },
+  {
+    id: 'started-without-kick',
+    bug: 'a ring is processed as soon as it has a kick descriptor',
+    file: VRING,
+    search: "this.#state = this.#base === 0 ? 'armed' : 'started';",
+    replace: "this.#state = 'started';",
+    areas: ['ring.start'],
+  },
+  {
+    id: 'early-kick-lost',
+    bug: 'a kick that was there before SET_VRING_KICK is thrown away',
+    file: KICK,
+    search: 'this.close(); this.#fd = fd;',
+    replace:
+      'this.close(); drainEventfd(fd.fd); this.#loop.remove(fd.fd); this.#add(fd.fd, isRead); this.#fd = fd;',
+    areas: ['ring.start', 'ring.kick'],
   },
   {
     id: 'started-without-set-kick',
