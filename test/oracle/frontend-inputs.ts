@@ -13,6 +13,8 @@ import type { ReplayedDevice } from './frontend-replayed-device.ts';
 
 /** Where the listeners of a replay hear of guest memory. */
 export interface MemoryInputs {
+  /** What QEMU did against the rules, and was done here, too. */
+  readonly forced: readonly string[];
   /** Something happened to memory devices. */
   event(event: RecordedEvent, index: number): void;
   /** A vhost device has connected, and listens from now on. */
@@ -24,6 +26,7 @@ export interface MemoryInputs {
 
 /** Level 1: the sections of the recording. */
 export class SectionInputs implements MemoryInputs {
+  readonly forced: readonly string[] = [];
   readonly #memory: RecordedMemory;
   readonly #flat = new Map<number, Map<string, MemorySection>>();
 
@@ -69,6 +72,10 @@ export class DeviceInputs implements MemoryInputs {
     this.#machine = new RecordedMachine(recording, owned);
   }
 
+  get forced(): readonly string[] {
+    return this.#machine.forced;
+  }
+
   event(event: RecordedEvent, index: number): void {
     if (this.#done.delete(event)) return;
     if (event.ev === 'mdev_pre_plug') this.#machine.plug(event.id, event.addr, index);
@@ -86,12 +93,12 @@ export class DeviceInputs implements MemoryInputs {
 
   connect(dev: number, device: ReplayedDevice): void {
     this.#connected.set(dev, device);
+    const isUsed = this.#events.some((event) => event.ev === 'start' && event.dev === dev);
     try {
-      this.#machine.connect(dev, device.device.limit);
+      this.#machine.connect(dev, device.device.limit, isUsed);
     } catch (error) {
       if (!(error instanceof MemoryDeviceError)) throw error;
-      if (this.#events.some((event) => event.ev === 'start' && event.dev === dev))
-        throw new Difference(`device ${dev} is refused: ${error.message}`);
+      if (isUsed) throw new Difference(`device ${dev} is refused: ${error.message}`);
       // by QEMU, too: it never gets to work
     }
     this.#machine.memory.space.addListener(device.device.listener);

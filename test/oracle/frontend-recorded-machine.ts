@@ -9,11 +9,11 @@ import type { MemoryDevice } from '../../src/memory-devices/memory-device.ts';
 import { Nvdimm, PcDimm } from '../../src/memory-devices/pc-dimm.ts';
 import { PcMemory } from '../../src/memory-devices/pc-memory.ts';
 import type { RamBackend } from '../../src/memory-devices/ram-backend.ts';
-import type { VhostSlotCounter } from '../../src/memory-devices/vhost-sections.ts';
 import { VirtioMem } from '../../src/memory-devices/virtio-mem.ts';
 import { VirtioMemResponseType, VirtioMemState } from '../../protocol/virtio-mem.ts';
 import { MiB } from '../../src/units.ts';
 import { Difference } from './frontend-peer.ts';
+import { RecordedBudget } from './frontend-recorded-budget.ts';
 import { RecordedMemory, sizeOf } from './frontend-recorded-memory.ts';
 import {
   optionsAfter,
@@ -30,7 +30,7 @@ export class RecordedMachine {
   readonly memory: PcMemory;
   readonly #recording: Recording;
   readonly #blocks: RecordedMemory;
-  readonly #counters = new Map<number, VhostSlotCounter>();
+  readonly #budget: RecordedBudget;
   /** By address: not every device has a name. */
   readonly #plugged = new Map<number, MemoryDevice>();
   readonly #plugs = new Map<string, number>();
@@ -53,27 +53,33 @@ export class RecordedMachine {
       machine: optionsAfter(qemu, '-M', '-machine')[0]?.['type']?.includes('q35') === true ? 'q35' : 'pc',
     });
     const { topology, system, devices } = this.memory;
+    this.#budget = new RecordedBudget(this.memory);
     this.#blocks = new RecordedMemory(recording, owned, topology);
     this.#isIncoming = qemu.includes('-incoming');
     const cover = topology.createRegion({ name: 'cover', kind: 'io', size: devices.window.start });
     system.addSubregion(0n, cover, BASE_PRIORITY - 1);
   }
 
-  /** A vhost device with room for so many regions. */
-  connect(dev: number, limit: number): void {
-    this.#counters.set(dev, this.memory.connect(`device ${dev}`, limit));
+  /** What QEMU let in against the rules. */
+  get forced(): readonly string[] {
+    return this.#budget.forced;
+  }
+
+  /** A vhost device with room for so many regions. @throws {MemoryDeviceError} */
+  connect(dev: number, limit: number, isUsed: boolean): void {
+    this.#budget.connect(dev, limit, isUsed);
   }
 
   disconnect(dev: number): void {
-    const counter = this.#counters.get(dev);
-    if (counter !== undefined) this.memory.disconnect(counter);
-    this.#counters.delete(dev);
+    this.#budget.disconnect(dev);
   }
 
   /** @param index of the event @throws {Difference} it is plugged somewhere else */
   plug(id: string | null, address: number, index: number): void {
     const device = this.#make(id ?? '', address, index);
-    this.memory.devices.prePlug(device);
+    this.#budget.admit(`${id ?? 'a device'} at 0x${address.toString(16)}`, () =>
+      this.memory.devices.prePlug(device),
+    );
     if (Number(device.address) !== address)
       throw new Difference(`${id ?? 'a device'} is plugged at ${device.address}, in QEMU at ${address}`);
     this.memory.devices.plug(device);
@@ -106,7 +112,7 @@ export class RecordedMachine {
     const devices = this.#virtioMems;
     if (devices.every((device) => this.#wereReset.has(device))) this.#wereReset.clear();
     const isSeen = (device: VirtioMem): boolean =>
-      this.#counters.size > 0 && device.hasDynamicMemslots && device.size > 0;
+      this.#budget.hasTables && device.hasDynamicMemslots && device.size > 0;
     const candidates = devices.filter((device) =>
       isShown === undefined ? !isSeen(device) : isSeen(device) && !isShown(device.backend.id),
     );

@@ -95,7 +95,7 @@ export type RecordedObject = Readonly<Record<string, string>>;
 /** All directories that hold a recording, below these. */
 export function findRecordings(paths: readonly string[]): string[] {
   return paths.flatMap((path) => {
-    if (!statSync(path).isDirectory()) return [];
+    if (statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) return [];
     if (existsSync(join(path, 'events.jsonl.gz'))) return [path];
     return findRecordings(
       readdirSync(path)
@@ -106,12 +106,21 @@ export function findRecordings(paths: readonly string[]): string[] {
 }
 
 export function loadRecording(path: string): Recording {
-  const events = lines<RecordedEvent>(join(path, 'events.jsonl.gz'));
+  const events = withoutRefused(lines<RecordedEvent>(join(path, 'events.jsonl.gz')));
   const logs = readdirSync(path).filter((name) => /^messages.*\.jsonl\.gz$/.test(name));
   const conversations = logs.sort().flatMap((name) => conversationsOf(lines<LogLine>(join(path, name))));
   const qemu = argumentsOf(path);
   return { path, events, conversations, qemu, objects: objectsOf(path, qemu), isCrash: hasCrashed(path) };
 }
+
+/** A device may be given an address and then be refused for another reason: that never was. */
+const withoutRefused = (events: readonly RecordedEvent[]): RecordedEvent[] =>
+  events.map((event, index) => {
+    if (event.ev !== 'mdev_pre_plug') return event;
+    const next = events.slice(index + 1).find(({ ev }) => ev.startsWith('mdev_'));
+    const isPlugged = next?.ev === 'mdev_plug' && next.addr === event.addr;
+    return isPlugged ? event : { ev: 'other' };
+  });
 
 interface LogLine {
   readonly n: number;

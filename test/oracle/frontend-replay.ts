@@ -30,28 +30,39 @@ export interface Outcome {
   /** Why it can be compared only so far: the recorded peer died. */
   readonly cut?: string;
   readonly difference?: string;
+  /** What QEMU did against its own rules, and is an input here. */
+  readonly forced: readonly string[];
 }
 
+/** @returns whatever is wrong with a recording as its difference */
 export function replay(path: string, level: Level): Outcome {
-  const recording = loadRecording(path);
-  using replaying = new Replay(recording, level);
   const name = basename(path);
+  try {
+    const recording = loadRecording(path);
+    using replaying = new Replay(recording, level);
+    return { name, ...outcomeOf(replaying, recording) };
+  } catch (error) {
+    return { name, messages: 0, forced: [], difference: `cannot be replayed: ${textOf(error)}` };
+  }
+}
+
+function outcomeOf(replaying: Replay, { isCrash }: Recording): Omit<Outcome, 'name'> {
   try {
     replaying.run();
   } catch (error) {
-    const { messages } = replaying;
-    if (error instanceof Beyond && recording.isCrash)
-      return { name, messages, cut: `QEMU dies here; ${error.message}` };
-    if (
-      !(error instanceof Difference) &&
-      !(error instanceof ProtocolError) &&
-      !(error instanceof MemoryDeviceError)
-    )
-      throw error;
-    return { name, messages, difference: error.message };
+    const { messages, forced } = replaying;
+    if (error instanceof Beyond && isCrash)
+      return { messages, forced, cut: `QEMU dies here; ${error.message}` };
+    const isExpected =
+      error instanceof Difference || error instanceof ProtocolError || error instanceof MemoryDeviceError;
+    return { messages, forced, difference: isExpected ? error.message : textOf(error) };
   }
-  return { name, messages: replaying.messages, ...(replaying.hasDead ? { cut: 'the back-end dies' } : {}) };
+  const { messages, forced, hasDead } = replaying;
+  return { messages, forced, ...(hasDead ? { cut: 'the back-end dies' } : {}) };
 }
+
+const textOf = (error: unknown): string =>
+  error instanceof Error ? `${error.name}: ${error.message}` : String(error);
 
 class Replay implements Disposable {
   readonly #recording: Recording;
@@ -67,6 +78,10 @@ class Replay implements Disposable {
 
   get messages(): number {
     return [...this.#devices.values()].reduce((sum, { peer }) => sum + peer.received, 0);
+  }
+
+  get forced(): readonly string[] {
+    return this.#memory.forced;
   }
 
   get hasDead(): boolean {
@@ -100,6 +115,7 @@ class Replay implements Disposable {
       this.#memory.commit(event, index, device);
       return device.check(event);
     }
+    if (event.ev !== 'cleanup') throw new Difference(`event ${index}: ${String(event['ev'])} is not known`);
     device.device.close();
     return this.#memory.disconnect(event.dev, device);
   }
