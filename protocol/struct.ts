@@ -17,10 +17,17 @@ export class CodecError extends Error {
   }
 }
 
+/** A field's type; without `packed` and `inPlace`, it is padding. */
 export interface FieldType<T> {
   readonly size: number;
   readonly align: number;
-  /** bufferpack format; an empty one marks padding. */
+  readonly packed?: Packed<T>;
+  /** In place of `packed`, where bufferpack has no such type: it takes the field for padding. */
+  readonly inPlace?: InPlace<T>;
+}
+
+interface Packed<T> {
+  /** bufferpack format. */
   readonly format: string;
   /** From what bufferpack unpacked to the field's value. */
   readonly read: (raw: any) => T;
@@ -28,32 +35,36 @@ export interface FieldType<T> {
   readonly write: (value: T, path: string) => any;
 }
 
+interface InPlace<T> {
+  readonly get: (octets: Buffer, at: number) => T;
+  /** @throws {CodecError} BAD_VALUE */
+  readonly put: (octets: Buffer, at: number, value: T, path: string) => void;
+}
+
 const integer = (format: string, size: number, min: number, max: number): FieldType<number> => ({
   size,
   align: size,
-  format,
-  read: (raw: number) => raw,
-  write: (value, path) => {
-    if (!Number.isInteger(value) || value < min || value > max)
-      throw new CodecError('BAD_VALUE', `${path}: ${value}, allowed ${min}..${max}`);
-    return value;
+  packed: {
+    format,
+    read: (raw: number) => raw,
+    write: (value, path) => {
+      if (!Number.isInteger(value) || value < min || value > max)
+        throw new CodecError('BAD_VALUE', `${path}: ${value}, allowed ${min}..${max}`);
+      return value;
+    },
   },
 });
 
 const integer64 = (signed: boolean): FieldType<bigint> => ({
   size: 8,
   align: 8,
-  format: '8A',
-  read: (raw: Uint8Array) => {
-    const view = new DataView(raw.buffer, raw.byteOffset, 8);
-    return signed ? view.getBigInt64(0, true) : view.getBigUint64(0, true);
-  },
-  write: (value, path) => {
-    const wrapped = signed ? BigInt.asIntN(64, value) : BigInt.asUintN(64, value);
-    if (wrapped !== value) throw new CodecError('BAD_VALUE', `${path}: ${value} does not fit 64 bits`);
-    const bytes = Buffer.alloc(8);
-    bytes.writeBigUInt64LE(BigInt.asUintN(64, value));
-    return bytes;
+  inPlace: {
+    get: (octets, at) => (signed ? octets.readBigInt64LE(at) : octets.readBigUInt64LE(at)),
+    put: (octets, at, value, path) => {
+      const wrapped = signed ? BigInt.asIntN(64, value) : BigInt.asUintN(64, value);
+      if (wrapped !== value) throw new CodecError('BAD_VALUE', `${path}: ${value} does not fit 64 bits`);
+      octets.writeBigUInt64LE(BigInt.asUintN(64, value), at);
+    },
   },
 });
 
@@ -68,23 +79,18 @@ export const i64 = integer64(true);
 export const bytes = (size: number): FieldType<Uint8Array> => ({
   size,
   align: 1,
-  format: `${size}A`,
-  read: (raw: Uint8Array) => Uint8Array.from(raw),
-  write: (value, path) => {
-    if (value.length !== size)
-      throw new CodecError('BAD_VALUE', `${path}: ${value.length} bytes, allowed ${size}`);
-    return Buffer.from(value);
+  inPlace: {
+    get: (octets, at) => Uint8Array.from(octets.subarray(at, at + size)),
+    put: (octets, at, value, path) => {
+      if (value.length !== size)
+        throw new CodecError('BAD_VALUE', `${path}: ${value.length} bytes, allowed ${size}`);
+      octets.set(value, at);
+    },
   },
 });
 
 /** Reserved octets: ignored when decoded, zero when encoded, absent from the value. */
-export const pad = (size: number): FieldType<undefined> => ({
-  size,
-  align: 1,
-  format: '',
-  read: () => undefined,
-  write: () => undefined,
-});
+export const pad = (size: number): FieldType<undefined> => ({ size, align: 1 });
 
 export type Fields = Readonly<Record<string, FieldType<any>>>;
 type ValueKeys<F extends Fields> = {
@@ -140,41 +146,53 @@ export function struct<F extends Fields>(
   }
   if (at !== size) throw new TypeError(`${name}: fields take ${at} bytes, the header says ${size}`);
 
-  const valued = parts.filter((part) => part.type.format !== '');
-  // One run of bufferpack per struct; padding becomes bufferpack's own pad octets.
-  const format = `<${parts.map((p) => (p.type.format === '' ? `${p.type.size}x` : p.type.format)).join('')}`;
+  const valued = parts.filter(({ type }) => type.packed !== undefined || type.inPlace !== undefined);
+  const packed = parts.flatMap(({ name: field, type }) =>
+    type.packed === undefined ? [] : [{ name: field, ...type.packed }],
+  );
+  // One run of bufferpack per struct, if it has anything to do; the rest is pad octets to it.
+  const format = `<${parts.map(({ type }) => type.packed?.format ?? `${type.size}x`).join('')}`;
 
-  const read = (raw: Uint8Array): StructValue<F> => {
-    const values = bufferpack.unpack(format, Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength), 0);
+  const get = (octets: Buffer, start: number): StructValue<F> => {
+    const values = packed.length === 0 ? [] : bufferpack.unpack(format, octets, start);
     if (values === undefined)
-      throw new CodecError('BAD_SIZE', `${name}: bufferpack refused ${raw.length} bytes`);
-    return Object.fromEntries(valued.map((p, i) => [p.name, p.type.read(values[i])])) as StructValue<F>;
+      throw new CodecError('BAD_SIZE', `${name}: bufferpack refused ${octets.length} bytes`);
+    const value: Record<string, unknown> = {};
+    let next = 0;
+    for (const { name: field, type, at: place } of valued)
+      value[field] =
+        type.inPlace === undefined
+          ? type.packed!.read(values[next++])
+          : type.inPlace.get(octets, start + place);
+    return value as StructValue<F>;
   };
-  const write = (value: StructValue<F>, path: string): Buffer => {
-    const out = Buffer.alloc(size);
+  const put = (octets: Buffer, start: number, value: StructValue<F>, path: string): void => {
     const given = value as Record<string, unknown>;
-    const raw = valued.map((p) => p.type.write(given[p.name], `${path}.${p.name}`));
-    if (bufferpack.packTo(format, out, 0, raw) === false)
+    const values = packed.map((field) => field.write(given[field.name], `${path}.${field.name}`));
+    if (packed.length > 0 && bufferpack.packTo(format, octets, start, values) === false)
       throw new CodecError('BAD_VALUE', `${path}: bufferpack refused the values`);
-    return out;
+    for (const { name: field, type, at: place } of valued)
+      type.inPlace?.put(octets, start + place, given[field], `${path}.${field}`);
   };
 
   return {
     name,
     size,
     align,
-    format: `${size}A`,
+    inPlace: { get, put },
     offset: offset as { readonly [K in keyof F]: number },
-    read,
-    write: (value, path) => write(value, path),
     decode: (octets, start = 0) => {
       if (octets.length - start < size)
         throw new CodecError(
           'BAD_SIZE',
           `${name}: ${Math.max(0, octets.length - start)} bytes, allowed ${size}`,
         );
-      return read(octets.subarray(start, start + size));
+      return get(Buffer.from(octets.buffer, octets.byteOffset, octets.byteLength), start);
     },
-    encode: (value) => write(value, name),
+    encode: (value) => {
+      const out = Buffer.alloc(size);
+      put(out, 0, value, name);
+      return out;
+    },
   };
 }

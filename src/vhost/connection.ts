@@ -18,6 +18,11 @@ import type { MessageSocket } from '../host/unix-socket.ts';
  */
 const MAX_PAYLOAD_SIZE = 0x1_0000;
 
+/** Most messages have no more than this. */
+const USUAL_PAYLOAD_SIZE = 256;
+
+const { offset: HEADER } = VhostUserHeader;
+
 const EAGAIN = 11;
 const EPIPE = 32;
 const ECONNRESET = 104;
@@ -44,6 +49,10 @@ export interface Message {
 export class Connection implements Disposable {
   readonly #socket: MessageSocket;
   readonly #octets = new Uint8Array(VhostUserHeader.size + MAX_PAYLOAD_SIZE);
+  readonly #incoming = new DataView(this.#octets.buffer);
+  /** What is sent, as long as it fits. */
+  readonly #sent = new Uint8Array(VhostUserHeader.size + USUAL_PAYLOAD_SIZE);
+  readonly #outgoing = new DataView(this.#sent.buffer);
   /** Octets of the message at hand, and descriptors that came with them. */
   #received = 0;
   #fds: OwnedFd[] = [];
@@ -101,8 +110,7 @@ export class Connection implements Disposable {
    * @throws {ProtocolError} CLOSED, TIMEOUT, SYSTEM: an unknown part has been sent, so close
    */
   send(request: number, flags: number, payload: Uint8Array, fds: readonly number[] = []): void {
-    const header = VhostUserHeader.encode({ request, flags, size: payload.length });
-    const result = this.#socket.send(Buffer.concat([header, payload]), fds);
+    const result = this.#socket.send(this.#framed(request, flags, payload), fds);
     if (result < 0) throw failureOf('sendmsg', -result);
   }
 
@@ -116,6 +124,18 @@ export class Connection implements Disposable {
     this.close();
   }
 
+  /** Header and payload; valid until the next call. */
+  #framed(request: number, flags: number, payload: Uint8Array): Uint8Array {
+    if (payload.length > USUAL_PAYLOAD_SIZE)
+      return Buffer.concat([VhostUserHeader.encode({ request, flags, size: payload.length }), payload]);
+    const view = this.#outgoing;
+    view.setUint32(HEADER.request, request, true);
+    view.setUint32(HEADER.flags, flags, true);
+    view.setUint32(HEADER.size, payload.length, true);
+    this.#sent.set(payload, VhostUserHeader.size);
+    return this.#sent.subarray(0, VhostUserHeader.size + payload.length);
+  }
+
   /** Octets of the whole message. */
   #wanted({ size }: VhostUserHeader): number {
     return VhostUserHeader.size + size;
@@ -123,7 +143,12 @@ export class Connection implements Disposable {
 
   #complete(): Message | undefined {
     if (this.#header === undefined && this.#received >= VhostUserHeader.size) {
-      const header = VhostUserHeader.decode(this.#octets);
+      const view = this.#incoming;
+      const header = {
+        request: view.getUint32(HEADER.request, true),
+        flags: view.getUint32(HEADER.flags, true),
+        size: view.getUint32(HEADER.size, true),
+      };
       if (header.size > MAX_PAYLOAD_SIZE)
         throw new ProtocolError(
           'BAD_HEADER',

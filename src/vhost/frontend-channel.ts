@@ -138,8 +138,9 @@ export class FrontendChannel implements Disposable {
           `answer to ${row.name}: ${payload.length} octets, allowed ${U64.minSize}`,
         ),
       );
+    if (payload.every((octet) => octet === 0)) return;
     const result = decode(row.name, U64, payload);
-    if (result !== 0n) throw new ProtocolError('REFUSED', `${row.name}: the back-end answered ${result}`);
+    throw new ProtocolError('REFUSED', `${row.name}: the back-end answered ${result}`);
   }
 
   /** Sends a request and does not wait. @param fds borrowed */

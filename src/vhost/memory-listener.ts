@@ -15,6 +15,12 @@ export interface RegionChange {
   readonly come: readonly FoldedSection[];
 }
 
+interface Touch {
+  readonly address: bigint;
+  /** What was put there; undefined if it was taken away. */
+  readonly section: MemorySection | undefined;
+}
+
 export class VhostMemoryListener implements MemoryListener {
   readonly name: string;
   /** As every vhost device: after those who decide what memory there is. */
@@ -22,8 +28,10 @@ export class VhostMemoryListener implements MemoryListener {
   readonly #onChange: (change: RegionChange) => void;
   readonly #sections = new SortedByAddress((section: MemorySection) => section.offsetWithinAddressSpace);
   readonly #regions = new SortedByAddress((region: FoldedSection) => region.start);
-  /** Since the last commit: where sections were taken away (undefined) or put. */
-  readonly #touched = new Map<bigint, MemorySection | undefined>();
+  /** Since the last commit, in order: where sections were taken away or put. */
+  #touched: Touch[] = [];
+  /** Of the commit at hand: their addresses, sorted. */
+  #addresses: readonly bigint[] = [];
 
   /** @param onChange called at the end of a commit that changed something; what it throws, the commit throws */
   constructor(name: string, onChange: (change: RegionChange) => void) {
@@ -57,30 +65,31 @@ export class VhostMemoryListener implements MemoryListener {
   }
 
   regionAdd(section: MemorySection): void {
-    if (isVhostSection(section)) this.#touched.set(section.offsetWithinAddressSpace, section);
+    if (isVhostSection(section)) this.#touched.push({ address: section.offsetWithinAddressSpace, section });
   }
 
   regionDel(section: MemorySection): void {
     // not by what it is now: a region that has become read-only goes as what it came as
     const address = section.offsetWithinAddressSpace;
-    if (this.#sections.get(address) !== undefined) this.#touched.set(address, undefined);
+    if (this.#sections.get(address) !== undefined) this.#touched.push({ address, section: undefined });
   }
 
   commit(): void {
-    if (this.#touched.size === 0) return;
-    const addresses = [...this.#touched.keys()].sort((a, b) => (a < b ? -1 : 1));
-    for (const [address, section] of this.#touched) {
+    const touched = this.#touched;
+    if (touched.length === 0) return;
+    this.#touched = [];
+    this.#addresses = touched.map(({ address }) => address).sort((a, b) => (a < b ? -1 : Number(a > b)));
+    for (const { address, section } of touched) {
       if (section === undefined) this.#sections.delete(address);
       else this.#sections.set(section);
     }
     const gone: FoldedSection[] = [];
     const come: FoldedSection[] = [];
     let settled = -1n;
-    for (const address of addresses) {
+    for (const address of this.#addresses) {
       if (address < settled) continue;
       settled = this.#foldAround(address, gone, come);
     }
-    this.#touched.clear();
     if (gone.length > 0 || come.length > 0) this.#onChange({ gone, come });
   }
 
@@ -110,17 +119,30 @@ export class VhostMemoryListener implements MemoryListener {
   /** The first region from `address` on whose first section is the one it was. */
   #firstUntouched(address: bigint): FoldedSection | undefined {
     let region = this.#regions.atOrAbove(address);
-    while (region !== undefined && this.#touched.has(region.start))
+    while (region !== undefined && this.#isTouched(region.start))
       region = this.#regions.atOrAbove(region.start + 1n);
     return region;
   }
+
+  #isTouched(address: bigint): boolean {
+    const addresses = this.#addresses;
+    let low = 0;
+    let high = addresses.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (addresses[middle]! < address) low = middle + 1;
+      else high = middle;
+    }
+    return addresses[low] === address;
+  }
 }
 
-/** The regions of one list that the other does not have. */
+/** The regions of one list that the other does not have. Both are in address order. */
 function missing(regions: readonly FoldedSection[], others: readonly FoldedSection[]): FoldedSection[] {
-  const byStart = new Map(others.map((region) => [region.start, region]));
+  let next = 0;
   return regions.filter((region) => {
-    const other = byStart.get(region.start);
+    while (next < others.length && others[next]!.start < region.start) next += 1;
+    const other = others[next];
     return other === undefined || !isSame(region, other);
   });
 }
