@@ -24,6 +24,8 @@ const MANY = 500;
 const RATIO_BAR = 1.3;
 const OWN_BAR_US = 20;
 const SLOT = 2 * MiB;
+/** So many times the changes of a round before the first: until then much of it is not compiled. */
+const WARM_UP = 10;
 const RAM = 16 * MiB;
 
 /** Microseconds per change: one memslot mapped or unmapped. */
@@ -153,8 +155,9 @@ function run(rigs: readonly Rig[], rounds: number, changes: number): Result[] {
   const costs = rigs.map(() => ({ few: [] as Cost[], many: [] as Cost[] }));
   for (let round = 0; round <= rounds; round += 1)
     rigs.forEach((rig, index) => {
-      const [few, many] = [rig.measure(FEW, changes), rig.measure(MANY, changes)];
-      if (round === 0) return; // warming up
+      const count = round === 0 ? WARM_UP * changes : changes;
+      const [few, many] = [rig.measure(FEW, count), rig.measure(MANY, count)];
+      if (round === 0) return;
       costs[index]!.few.push(few);
       costs[index]!.many.push(many);
     });
