@@ -42,6 +42,11 @@ export class InFlightRequests {
     return this.#source.eventFd;
   }
 
+  /** Requests under way. */
+  get count(): number {
+    return this.#source.count;
+  }
+
   /** Keeps a request, which `mayFly`, under its ticket. */
   keep(queueIndex: number, chain: Chain, { ticket, uniqueLo, uniqueHi }: FuseRequest): void {
     this.#queueIndex[ticket] = queueIndex;

@@ -16,6 +16,8 @@ export type CompleteChain = (queueIndex: number, head: number, written: number) 
 export interface Completions {
   /** An eventfd that is signalled when some may be finished. Watched by edges, never read. Lent. */
   readonly fd: number;
+  /** How many there are, of all queues. A driver may offer one chain several times: each counts. */
+  readonly count: number;
   /** Lets the kernel begin what was deferred since. Called at the end of each turn of a ring. */
   submit(): void;
   /** Completes what is finished. Called at each turn while chains are deferred, so it costs little when nothing is. */

@@ -87,7 +87,7 @@ export class RingServer implements Disposable {
   }
 
   #leave(): void {
-    this.#gate.isBusy = this.#device.completions !== undefined && this.#rings.deferredCount > 0;
+    this.#gate.isBusy = (this.#device.completions?.count ?? 0) > 0;
     this.#gate.leave();
   }
 }

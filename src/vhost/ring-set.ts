@@ -59,11 +59,6 @@ export class RingSet {
     return this.#byIndex[index];
   }
 
-  /** Chains the device keeps, of all rings. */
-  get deferredCount(): number {
-    return this.#scheduler.deferredCount;
-  }
-
   /** Gives every ready ring a turn. @returns milliseconds until this wants to be called again: 0 at once, −1 not before something happens */
   run(): number {
     return this.#scheduler.run();

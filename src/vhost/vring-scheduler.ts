@@ -79,11 +79,6 @@ export class VringScheduler {
     this.#vringAt = vringAt;
   }
 
-  /** Chains the device keeps, of all rings. */
-  get deferredCount(): number {
-    return this.#deferred.total;
-  }
-
   /** The ring was kicked, or may have become servable: it gets a turn if so. */
   schedule(vring: Vring): void {
     if (vring.isReady || !vring.isServable) return;
@@ -126,7 +121,7 @@ export class VringScheduler {
   }
 
   #round(): number {
-    if (this.#deferred.total > 0) this.#completeReady();
+    if (this.#underWay > 0) this.#completeReady();
     const round = this.#ready;
     this.#ready = this.#next;
     let isPolling = false;
@@ -162,7 +157,7 @@ export class VringScheduler {
     const end = this.#idleSince + this.#busyPoll.windowMs;
     for (let time = now; time < end; time = performance.now()) {
       for (let look = 0; look < LOOKS; look += 1) {
-        if (this.#deferred.total > 0) this.#completeReady();
+        if (this.#underWay > 0) this.#completeReady();
         for (let i = 0; i < awake.length; i += 1)
           if (awake[i]!.openQueue()?.hasArrivals) this.schedule(awake[i]!);
         if (this.#ready.length > 0) return true;
@@ -181,18 +176,26 @@ export class VringScheduler {
     return this.#ready.length > 0;
   }
 
+  /**
+   * What the kernel works on. May be more than what is deferred: a driver that offers a chain twice has it forgotten
+   * when the first of the two is answered, and the kernel still writes for the second.
+   */
+  get #underWay(): number {
+    return this.#device.completions?.count ?? 0;
+  }
+
   #completeReady(): void {
     this.#device.completions?.run(this.#complete);
   }
 
   /** Regions are about to go: waits until the kernel has finished with guest memory. */
   settle(): void {
-    if (this.#deferred.total > 0) this.#device.completions?.settle(this.#complete);
+    if (this.#underWay > 0) this.#device.completions?.settle(this.#complete);
   }
 
   /** The ring is stopped or reset: its deferred chains are completed first. */
   drain(vring: Vring): void {
-    if (!this.#deferred.hasAny(vring.index)) return;
+    if (this.#underWay === 0 && !this.#deferred.hasAny(vring.index)) return;
     this.#device.drain?.(vring.index, this.#complete);
     // A ring whose memory is away cannot be told; the next one to be set up here has never heard of these chains.
     const queue = vring.openQueue();
@@ -226,7 +229,7 @@ export class VringScheduler {
       this.drain(vring);
       return false;
     } finally {
-      if (this.#deferred.total > 0) this.#device.completions?.submit();
+      if (this.#underWay > 0) this.#device.completions?.submit();
       queue.publish();
       if (queue.needsCall()) vring.call.signal();
       if (this.isLogging) this.#logCall.signal();
