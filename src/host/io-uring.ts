@@ -6,7 +6,7 @@
  * was taken; iovecs only until `submit`.
  */
 import { bindSyscall, errno, SYSCALL } from './libc.ts';
-import { createEventfd } from './eventfd.ts';
+import { createEventfd, signalEventfd } from './eventfd.ts';
 import { mapShared, unmap, viewOf } from './mapping.ts';
 import { NativeMemory } from './native-memory.ts';
 import { Cleanup, OwnedFd } from './owned-fd.ts';
@@ -42,7 +42,7 @@ const EAGAIN = 11;
 const ENOSYS = 38;
 
 export class IoUring implements Disposable {
-  /** Signalled at each completion; nobody reads it. Lent. */
+  /** Signalled at each completion, and when the kernel did not take something; nobody reads it. Lent. */
   readonly eventFd: number;
   /** What the completion taken last came to: ≥ 0 or −errno. EAGAIN also for what the kernel did not take. */
   result = 0;
@@ -166,6 +166,7 @@ export class IoUring implements Disposable {
 
   /** Waits until there is a completion to `take`; something is under way. */
   wait(): void {
+    if (this.#refused.length > 0) return;
     enter(SYSCALL.io_uring_enter, this.#fd, 0, 1, ENTER_GETEVENTS, 0, 0);
   }
 
@@ -211,6 +212,7 @@ export class IoUring implements Disposable {
     this.#tail = taken;
     this.#submitted = taken;
     Atomics.store(this.#ring, this.#sqTail, taken);
+    signalEventfd(this.eventFd); // the kernel does not
   }
 }
 

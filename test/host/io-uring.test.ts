@@ -1,4 +1,4 @@
-import { closeSync, mkdtempSync, openSync, rmSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Errno } from '../../protocol/errno.ts';
@@ -101,6 +101,23 @@ describe.skipIf(reason !== undefined)('io_uring', () => {
     expect(collect(5)).toEqual(new Map(expected.map((result, ticket) => [ticket, result])));
   });
 
+  test('what the kernel does not take is completed with EAGAIN, and the eventfd says so', () => {
+    const ringFd = readdirSync('/proc/self/fd').find((name) => linkOf(name) === 'anon_inode:[io_uring]');
+    ring.read(fd, memory.address, PAGE, 0, 1);
+    ring.read(fd, memory.address, PAGE, 0, 2);
+    closeSync(Number(ringFd));
+    openSync('/dev/null', 'r'); // in its place
+    ring.submit();
+    expect(waitReadable(ring.eventFd, 0)).toBe(1);
+    ring.wait();
+    expect(collect(2)).toEqual(
+      new Map([
+        [1, -Errno.EAGAIN],
+        [2, -Errno.EAGAIN],
+      ]),
+    );
+  });
+
   test('a full ring is submitted by itself', () => {
     for (let ticket = 0; ticket < ENTRIES; ticket += 1) ring.read(fd, memory.address, 1, 0, ticket);
     expect(ring.pending).toBe(0);
@@ -111,3 +128,12 @@ describe.skipIf(reason !== undefined)('io_uring', () => {
     expect(IoUring.open(0)).toBe(-Errno.EINVAL);
   });
 });
+
+/** What a descriptor is of; the one that lists them is gone. */
+function linkOf(name: string): string {
+  try {
+    return readlinkSync(`/proc/self/fd/${name}`);
+  } catch {
+    return '';
+  }
+}
