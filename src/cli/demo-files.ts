@@ -5,6 +5,7 @@
  */
 import { crc32 } from 'node:zlib';
 import { randomBytes } from 'node:crypto';
+import { errnoName } from '../../protocol/errno.ts';
 import type { PendingCall } from '../machine/fuse-channel.ts';
 import type { GuestBuffer } from '../machine/guest-ram.ts';
 import { expectAnswer, ROOT, type VirtioFsClient } from '../machine/virtio-fs-client.ts';
@@ -56,7 +57,11 @@ export class DemoFiles {
     this.#bufferAt = bufferAt;
   }
 
-  /** Sends a batch with buffers in the first `slots` slots, calls `meanwhile`, then takes the answers. */
+  /**
+   * Sends a batch with buffers in the first `slots` slots, calls `meanwhile`, then takes the answers.
+   *
+   * @throws {Error} a request was refused, such as for want of space
+   */
   batch(slots: number, meanwhile: () => void): void {
     const transfers: Transfer[] = [];
     if (slots > 0) {
@@ -131,11 +136,14 @@ export class DemoFiles {
   #finish({ pending, buffer, expected }: Transfer): void {
     const isWrite = expected === undefined;
     const moved = isWrite ? this.#client.finishWrite(pending) : this.#client.finish(pending);
+    const what = isWrite ? 'FUSE_WRITE' : 'FUSE_READ';
+    if (moved < 0) throw new Error(`${what}: the back-end answered ${errnoName(-moved)}`);
+    if (isWrite && moved < CHUNK) throw new Error(`${what}: the back-end wrote ${moved} of ${CHUNK} bytes`);
     this.operations += 1;
-    if (moved > 0) this.bytes += moved;
-    const isRight = moved === CHUNK && (isWrite || crc32(buffer.bytes) === expected);
-    if (!isWrite) this.compared += 1;
-    if (!isRight) this.wrong += 1;
+    this.bytes += moved;
+    if (isWrite) return;
+    this.compared += 1;
+    if (moved !== CHUNK || crc32(buffer.bytes) !== expected) this.wrong += 1;
   }
 
   #remove({ name, nodeid, fh }: DemoFile): void {

@@ -127,8 +127,8 @@ export class SpawnedBackend {
   async #listening(): Promise<void> {
     const deadline = performance.now() + START_TIMEOUT_MS;
     while (!listens(await readFile('/proc/net/unix', 'utf8'), this.socketPath)) {
-      if (this.#child.exitCode !== null || this.#child.pid === undefined)
-        throw new Error(`the back-end ended, status ${this.#child.exitCode}: ${this.messages}`);
+      if (!this.isRunning)
+        throw new Error(`the back-end ${this.ending ?? 'did not start'}: ${this.messages}`);
       if (performance.now() > deadline) throw new Error(`the back-end does not listen: ${this.messages}`);
       await delay(5);
     }

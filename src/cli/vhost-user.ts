@@ -170,10 +170,19 @@ program
     process.exitCode = await runStress(options);
   });
 
+endQuietly(process.stdout);
+endQuietly(process.stderr);
 try {
   await program.parseAsync();
 } catch (error) {
   reportAndExit('vhost-user', error);
+}
+
+/** `vhost-user demo | head`: that nobody reads any more is no defect. What holds something ends by itself, and tidies up. */
+function endQuietly(stream: NodeJS.WriteStream): void {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+  });
 }
 
 function positive(text: string): number {

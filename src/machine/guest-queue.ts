@@ -39,9 +39,13 @@ export interface GuestRingOptions {
 export interface GuestQueueOptions extends GuestRingOptions {
   /** Waits until the descriptor can be read, at most so many milliseconds. */
   readonly wait?: ((fd: number, timeoutMs: number) => void) | undefined;
+  /** Why the device will not answer any more. Asked while nothing comes. */
+  readonly failure?: () => ProtocolError | undefined;
   /** Borrowed. Default: the queue has its own. */
   readonly events?: QueueEvents;
 }
+
+const SLICE_MS = 100;
 
 export class GuestQueue implements Disposable {
   readonly driver: DriverQueue;
@@ -49,6 +53,7 @@ export class GuestQueue implements Disposable {
   readonly #events: QueueEvents;
   readonly #isOwner: boolean;
   readonly #wait: (fd: number, timeoutMs: number) => void;
+  readonly #failure: (() => ProtocolError | undefined) | undefined;
 
   /** Lays an empty ring out in guest memory. */
   constructor(ram: GuestAllocator, options: GuestQueueOptions) {
@@ -59,6 +64,7 @@ export class GuestQueue implements Disposable {
     this.driver = new DriverQueue({ ...options, ...this.#memory });
     this.driver.reset();
     this.#wait = options.wait ?? waitReadable;
+    this.#failure = options.failure;
   }
 
   /** The used index as it is in guest memory. */
@@ -94,7 +100,7 @@ export class GuestQueue implements Disposable {
    * Takes one finished request, waiting for it.
    *
    * @returns its head
-   * @throws {ProtocolError} TIMEOUT; CLOSED if the device has stopped the ring
+   * @throws {ProtocolError} TIMEOUT; CLOSED if the device has stopped the ring, or gone
    */
   wait(timeoutMs: number): number {
     const deadline = performance.now() + timeoutMs;
@@ -102,12 +108,15 @@ export class GuestQueue implements Disposable {
       const head = this.driver.collect();
       if (head >= 0) return head;
       if (this.driver.enableCalls()) continue;
-      const left = Math.ceil(deadline - performance.now());
+      const began = performance.now();
+      const left = Math.ceil(deadline - began);
       if (left <= 0) throw new ProtocolError('TIMEOUT', `no request was finished in ${timeoutMs} ms`);
-      // In slices, to notice when the ring was given up.
-      this.#wait(this.callFd, Math.min(left, 100));
+      // In slices, to notice when the ring was given up, or the device.
+      this.#wait(this.callFd, Math.min(left, SLICE_MS));
       drainEventfd(this.callFd);
       if (this.hasFailed()) throw new ProtocolError('CLOSED', 'the device has stopped the ring');
+      const cause = performance.now() - began < SLICE_MS ? undefined : this.#failure?.();
+      if (cause !== undefined) throw new ProtocolError('CLOSED', cause.message, { cause });
       this.driver.disableCalls();
     }
   }

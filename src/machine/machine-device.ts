@@ -147,6 +147,7 @@ export class MachineDevice implements Disposable {
       eventIdx: hasBit(features, VIRTIO_RING_F_EVENT_IDX),
       indirectEntries: hasBit(features, VIRTIO_RING_F_INDIRECT_DESC) ? indirectEntries : 0,
       wait,
+      failure: () => this.frontend.check(),
       events,
     });
   }

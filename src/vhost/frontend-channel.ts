@@ -156,10 +156,20 @@ export class FrontendChannel implements Disposable {
       throw new ProtocolError('BAD_STATE', `${row.name} while the answer to another request is awaited`);
     const octets = row.payload.encode(value);
     this.#trying(() => {
-      this.#expectNothing(row.name);
+      this.#expectNothing(`before ${row.name}`);
       this.#note(`> ${row.name}${needReply ? ' (needs reply)' : ''}`);
       this.#connection.send(FrontendRequest[row.name], requestFlags(needReply), octets, fds);
     });
+  }
+
+  /** Looks, without waiting, whether the back-end has closed the connection or sent what nobody asked for. @returns `failure` */
+  check(): ProtocolError | undefined {
+    try {
+      if (this.#failure === undefined) this.#trying(() => this.#expectNothing('while requests are served'));
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+    }
+    return this.#failure;
   }
 
   /** The answer to the request just sent. Descriptors in it are closed. @param expected octets it should have, if that is known */
@@ -188,18 +198,18 @@ export class FrontendChannel implements Disposable {
   }
 
   /** An answer that nobody waits for would be taken for that to the request at hand. */
-  #expectNothing(name: FrontendRequestName): void {
+  #expectNothing(when: string): void {
     if (waitReadable(this.#connection.fd, 0) === 0) return; // half of what reading costs
     const message = this.#connection.receive();
     if (message === 'wait' && this.#connection.pendingMs === 0) return;
     if (message === 'closed')
-      throw new ProtocolError('CLOSED', `before ${name}: the back-end has closed the connection`);
-    if (message === 'wait') throw new ProtocolError('BAD_HEADER', `before ${name}: a part of a message came`);
+      throw new ProtocolError('CLOSED', `${when}: the back-end has closed the connection`);
+    if (message === 'wait') throw new ProtocolError('BAD_HEADER', `${when}: a part of a message came`);
     for (const fd of message.fds) fd.close();
     this.#note(`< request ${message.request}, unasked for (${message.payload.length} bytes)`);
     throw new ProtocolError(
       'BAD_HEADER',
-      `before ${name}: an answer nobody asked for, request ${message.request}, flags ${message.flags}`,
+      `${when}: an answer nobody asked for, request ${message.request}, flags ${message.flags}`,
     );
   }
 

@@ -87,6 +87,12 @@ export class DeviceFrontend implements Disposable {
     return this.#frontend.failure ?? this.#failure;
   }
 
+  /** As `failure`, after a look at the connection: a back-end may have gone though nobody has asked it anything. Never waits. */
+  check(): ProtocolError | undefined {
+    if (this.failure === undefined) this.#frontend.check();
+    return this.failure;
+  }
+
   /** To wait on: when it can be read, requests of the back-end are to be served; lent. Undefined if there is no such channel, or no more. */
   get backendChannel(): number | undefined {
     return this.#channel.server?.fd;

@@ -58,6 +58,11 @@ export class VhostUserFrontend implements Disposable {
     return this.#channel.failure;
   }
 
+  /** Looks, without waiting, whether the back-end has closed the connection; it is given up then. @returns `failure` */
+  check(): ProtocolError | undefined {
+    return this.#channel.check();
+  }
+
   /** Whether the feature was negotiated by `setProtocolFeatures`. */
   hasProtocolFeature(feature: ProtocolFeature): boolean {
     return hasBit(this.#protocolFeatures, feature);
