@@ -16,6 +16,7 @@ export function reportHtml(reports: readonly ConformanceReport[]): string {
     `<title>${text(title)}</title><style>${PAGE_STYLE}</style></head>`,
     '<body>',
     '<h1>vhost-user conformance</h1>',
+    LEGEND,
     `<div class="cards">${reports.map(card).join('')}</div>`,
     FILTERS,
     caseTable(reports),
@@ -27,6 +28,17 @@ export function reportHtml(reports: readonly ConformanceReport[]): string {
 
 const nameOf = ({ backend, versions }: ConformanceReport): string =>
   `${backend.name} ${versions.backend}`.trim();
+
+/** What the words mean; the same as in docs/conformance. */
+const LEGEND = [
+  '<div class="legend">',
+  '<b>levels</b><span><b>must</b>: the specification demands it · <b>should</b>: it recommends it, or describes it ',
+  'without a word of obligation · <b>robustness</b>: the other side did something wrong; to refuse and go on is expected</span>',
+  '<b>verdicts</b><span><b class="pass">pass</b>: as expected, and a good request was answered afterwards · ',
+  '<b class="fail">fail</b>: something else · <b class="dead">dead</b>: the process ended, or nothing was answered in time · ',
+  '<b class="skip">skip</b>: does not apply</span>',
+  '</div>',
+].join('');
 
 const FILTERS = [
   '<form class="filters">',
@@ -87,12 +99,21 @@ function caseTable(reports: readonly ConformanceReport[]): string {
     const isNewArea = areaOf(known) !== area;
     area = areaOf(known);
     const heading = isNewArea
-      ? `<tbody class="area"><tr><th colspan="${columns}">${text(area)}</th></tr></tbody>`
+      ? `<tbody class="area"><tr><th>${text(area)}</th><th></th>${reports.map(areaSum(area)).join('')}</tr></tbody>`
       : '';
     return `${heading}${caseRow(known, row, reports, columns)}`;
   });
-  return `<table class="cases"><thead><tr><th>case</th><th>level</th>${head}</tr></thead>\n${rows.join('\n')}</table>`;
+  const titles = `<th>case (click one for what was expected and seen)</th><th class="level">level</th>${head}`;
+  return `<div class="scroll"><table class="cases"><thead><tr>${titles}</tr></thead>\n${rows.join('\n')}</table></div>`;
 }
+
+/** How many cases of an area passed, of those that apply. */
+const areaSum =
+  (area: string) =>
+  ({ cases }: ConformanceReport): string => {
+    const { pass, fail, dead } = tally(cases.filter((each) => areaOf(each) === area));
+    return `<th class="sum">${pass} of ${pass + fail + dead}</th>`;
+  };
 
 function caseRow(
   known: CaseResult,
@@ -111,15 +132,15 @@ function caseRow(
   const words = `${id} ${title} ${spec.section}`.toLowerCase();
   return [
     `<tbody class="case" data-level="${level}" data-verdicts="${verdicts.join(' ')}" data-words="${text(words)}">`,
-    `<tr class="head" tabindex="0"><td><code>${text(id)}</code><br>${text(title)}</td><td>${level}</td>${cells.join('')}</tr>`,
+    `<tr class="head" tabindex="0" aria-expanded="false"><td><code>${text(id)}</code><br>${text(title)}</td><td class="level">${level}</td>${cells.join('')}</tr>`,
     `<tr class="more" hidden><td colspan="${columns}"><p><b>${text(spec.section)}</b>: ${text(spec.says)}.</p>`,
-    `<p>Expected: ${text(expected)}.</p>${details.join('')}</td></tr></tbody>`,
+    `<p>Expected: ${text(expected)}.</p><div class="results">${details.join('')}</div></td></tr></tbody>`,
   ].join('');
 }
 
 function resultDetails({ verdict, seen, trace, ms }: CaseResult, name: string): string {
   const lines = trace.length === 0 ? '' : `<pre>${trace.map(text).join('\n')}</pre>`;
-  return `<h3>${text(name)}: <span class="${verdict}">${verdict}</span>, ${ms} ms</h3><p>${text(seen)}</p>${lines}`;
+  return `<section><h3>${text(name)}: <span class="${verdict}">${verdict}</span>, ${ms} ms</h3><p>${text(seen)}</p>${lines}</section>`;
 }
 
 /** Text as it may stand in HTML, also in a quoted attribute. What a back-end wrote is in it. */
