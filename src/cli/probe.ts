@@ -64,7 +64,9 @@ function textOf(report: ProbeReport): string {
     row('queues', queues === undefined ? 'not told' : `up to ${queues}`),
     row(
       'memory slots',
-      `${memslots.announced === undefined ? 'not told' : memslots.announced}; QEMU uses ${memslots.qemu}. Whether more are refused: vhost-user stress`,
+      report.failure !== undefined && memslots.announced === undefined
+        ? 'not told'
+        : `${memslots.announced ?? 'not told'}; QEMU uses ${memslots.qemu}. Whether more are refused: vhost-user stress`,
     ),
     row('SET_OWNER', owner),
     row('ADD_MEM_REG', addRegion),

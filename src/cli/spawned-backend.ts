@@ -85,6 +85,7 @@ export class SpawnedBackend {
   /** How it ended; undefined as long as it runs. */
   get ending(): string | undefined {
     const { exitCode, signalCode } = this.#child;
+    if (this.#child.pid === undefined) return 'did not start';
     if (signalCode !== null) return `was ended by ${signalCode}`;
     return exitCode === null ? undefined : `ended with status ${exitCode}`;
   }
@@ -127,8 +128,7 @@ export class SpawnedBackend {
   async #listening(): Promise<void> {
     const deadline = performance.now() + START_TIMEOUT_MS;
     while (!listens(await readFile('/proc/net/unix', 'utf8'), this.socketPath)) {
-      if (!this.isRunning)
-        throw new Error(`the back-end ${this.ending ?? 'did not start'}: ${this.messages}`);
+      if (!this.isRunning) throw new Error(`the back-end ${this.ending ?? 'ended'}: ${this.messages}`);
       if (performance.now() > deadline) throw new Error(`the back-end does not listen: ${this.messages}`);
       await delay(5);
     }

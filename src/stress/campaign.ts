@@ -20,6 +20,8 @@ import { Violation } from './violation.ts';
 /** Operations that are remembered to be cut down. */
 const HISTORY = 250_000;
 const TURN_MS = 50;
+/** So many operations of a storm without a change of memory: there is nothing to change, since the table has room for RAM only. */
+const CALM = 1000;
 
 type PlanOf = (plan: Plan) => Iterable<Operation>;
 
@@ -129,8 +131,13 @@ class Campaign {
     const before = this.#figures.changes;
     const most = operations ?? Infinity;
     this.#isStorming = true;
+    let calm = 0;
+    let last = 0;
     for (const operation of plan.storm()) {
       const done = this.#figures.changes - before;
+      calm = done === last ? calm + 1 : 0;
+      last = done;
+      if (calm > CALM) break;
       const elapsed = performance.now() - began;
       if (done >= most || elapsed >= timeMs) break;
       if (most === Infinity) onProgress?.('storm', Math.floor(elapsed / 1000), Math.floor(timeMs / 1000));

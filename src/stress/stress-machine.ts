@@ -190,13 +190,18 @@ export class StressMachine implements Disposable {
   #connect(): MachineDevice {
     const { backend, timeoutMs, device = 'fs', requestQueues = 1 } = this.#options;
     const socket = this.#openSocket();
-    return this.#machine.addDevice({
-      name: 'fs0',
-      socket,
-      timeoutMs,
-      queues: device === 'fs' ? requestQueues + 1 : requestQueues, // a file system has hiprio, too
-      ...(backend.wait === undefined ? {} : { wait: backend.wait }),
-    });
+    try {
+      return this.#machine.addDevice({
+        name: 'fs0',
+        socket,
+        timeoutMs,
+        queues: device === 'fs' ? requestQueues + 1 : requestQueues, // a file system has hiprio, too
+        ...(backend.wait === undefined ? {} : { wait: backend.wait }),
+      });
+    } catch (error) {
+      if (!(error instanceof MemoryDeviceError)) throw error;
+      throw new Violation('refused', `connecting: ${error.message}`, { cause: error }); // no room even for RAM
+    }
   }
 
   #openSocket(): OwnedFd {

@@ -258,7 +258,7 @@ export class FrontendChannel implements Disposable {
 
   /** Ends the connection for a reason, which then tells what went before. */
   #givenUp({ code, message, cause }: ProtocolError): ProtocolError {
-    const text = `${message}; last messages: ${this.#recent.join(', ')}`;
+    const text = `${message}; last messages: ${this.#recent.join(', ') || 'none'}`;
     const failure = new ProtocolError(code, text, { cause });
     this.#failure = failure;
     this.close();

@@ -150,17 +150,21 @@ function remarksOn({ protocolFeatures, memslots }: Offer, features: bigint): str
   };
   note(!hasBit(features, VirtioFeature.VERSION_1), 'VERSION_1 is missing: legacy drivers only');
   if (protocolFeatures === undefined) {
-    note(true, `without feature ${VHOST_USER_F_PROTOCOL_FEATURES} QEMU 10 has no memory slot for it`);
+    note(
+      !hasBit(features, VHOST_USER_F_PROTOCOL_FEATURES),
+      `without feature ${VHOST_USER_F_PROTOCOL_FEATURES} QEMU 10 has no memory slot for it`,
+    );
     return remarks;
   }
   const has = (feature: ProtocolFeature): boolean => hasBit(protocolFeatures, feature);
   note(!has(ProtocolFeature.REPLY_ACK), 'no REPLY_ACK: QEMU does not learn of a refused memory region');
+  const isTold = memslots !== undefined || !has(ProtocolFeature.CONFIGURE_MEM_SLOTS);
   note(
-    memslots === undefined,
+    memslots === undefined && isTold,
     'no CONFIGURE_MEM_SLOTS: 8 regions, and the whole table is sent again at each change',
   );
   note(
-    (memslots ?? 0n) < SAFE_MAX_MEMSLOTS,
+    isTold && (memslots ?? 0n) < SAFE_MAX_MEMSLOTS,
     `fewer than ${SAFE_MAX_MEMSLOTS} memory slots: virtio-mem uses a single one, whatever dynamic-memslots says`,
   );
   note(

@@ -45,6 +45,18 @@ test('fewer slots than there are: the limit itself is not tried', async () => {
   expect(report.violations).toEqual([]);
 });
 
+test('room for RAM only: there is nothing to change, and the storm ends', async () => {
+  const report = await runCampaign(options(inProcess(1)));
+  expect(report.violations).toEqual([]);
+  expect(report.phases[1]).toMatchObject({ name: 'storm', outcome: 'passed' });
+});
+
+test('no room at all is a refusal', async () => {
+  const report = await runCampaign(options(inProcess(0), { shrinkMs: 0 }));
+  expect(report.violations[0]).toMatchObject({ kind: 'refused', phase: 'limit' });
+  expect(report.violations[0]!.text).toMatch(/memory slots limit \(0\) is less than .* used \(1\)/);
+});
+
 test('one region too many is found, and needs two operations', async () => {
   const report = await runCampaign(options(inProcess(11, takesOneTooMany)));
   expect(kinds(report)).toEqual(['limit']);
