@@ -5,6 +5,7 @@ import { HeaderFlag, ProtocolFeature, VHOST_USER_F_PROTOCOL_FEATURES } from '../
 import { ConfigAccess, U64 } from '../../protocol/vhost-user-payloads.ts';
 import { frontendRow } from '../../protocol/vhost-user-requests.ts';
 import { VirtioBlkConfig } from '../../protocol/virtio-blk.ts';
+import { ProtocolError } from '../../src/errors.ts';
 import { VirtioFeature } from '../../protocol/virtio.ts';
 import { MessageSocket, socketPair } from '../../src/host/unix-socket.ts';
 import { Connection, type Message } from '../../src/vhost/connection.ts';
@@ -139,6 +140,18 @@ describe('a back-end that', () => {
     expect(asked).toEqual(['GET_FEATURES']);
     expect(report.memslots).toEqual({ qemu: 0 });
     expect(report.remarks).toHaveLength(1);
+  });
+
+  test('does not answer how many slots it has is not said to have none', () => {
+    const report = reportOf({
+      features: MODERN,
+      protocolFeatures: maskOf(REPLY_ACK, CONFIGURE_MEM_SLOTS),
+      owner: 'not asked',
+      addRegion: 'not asked',
+      removeRegion: 'not asked',
+      failure: new ProtocolError('TIMEOUT', 'GET_MAX_MEM_SLOTS: no answer'),
+    });
+    expect(report.remarks.join('\n')).not.toContain('no CONFIGURE_MEM_SLOTS');
   });
 
   test('has no slots is remarked, with the features it has', () => {
