@@ -95,14 +95,19 @@ export class Arena {
   /**
    * The bytes at `address`, not copied; safe for ever: what is mapped there may change, that something is does not.
    *
-   * Views count as memory in use for the garbage collector, so make few and small ones.
+   * Almost always a part of the permanent words. A buffer of its own is never quite freed on a thread that does not
+   * return to its event loop: Node puts off what is left of it until then.
    *
    * @throws {RangeError} if the range is not the arena's
    */
-  view(address: number, size: number): ArrayBuffer {
+  view(address: number, size: number): DataView<ArrayBuffer> {
     if (!this.contains(address, size))
       throw new RangeError(`no view of ${size} bytes at ${address}: outside the arena`);
-    return viewOf(address, size);
+    const words = this.wordsAround(address);
+    const offset = address - this.lastWordsAddress;
+    return offset + size > words.byteLength
+      ? new DataView(viewOf(address, size))
+      : new DataView(words.buffer, words.byteOffset + offset, size);
   }
 
   /**
@@ -111,7 +116,7 @@ export class Arena {
    *
    * @param address within what `map` gave
    */
-  wordsAround(address: number): Uint32Array {
+  wordsAround(address: number): Uint32Array<ArrayBuffer> {
     if (!this.#words.includes(address)) {
       const reservation = this.#reservations.find(({ words }) => words.includes(address));
       if (reservation === undefined) throw new RangeError(`no words at ${address}: outside the arena`);

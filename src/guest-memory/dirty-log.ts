@@ -24,7 +24,8 @@ export class DirtyLog implements Disposable {
 
   private constructor(bitsAddress: number, size: number, address: number, mappedSize: number) {
     this.range = { address: bitsAddress, size };
-    this.#bytes = new Uint8Array(arena.view(bitsAddress, size));
+    const view = arena.view(bitsAddress, size);
+    this.#bytes = new Uint8Array(view.buffer, view.byteOffset, size);
     this.#address = address;
     this.#mappedSize = mappedSize;
   }

@@ -72,7 +72,7 @@ export class GuestMemoryView implements ReachableMemory {
     return -1;
   }
 
-  ringView(address: number, size: number): ArrayBuffer {
+  ringView(address: number, size: number): DataView<ArrayBuffer> {
     return arena.view(address, size);
   }
 

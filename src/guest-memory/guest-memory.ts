@@ -188,7 +188,7 @@ export class GuestMemory implements ReachableMemory, Disposable {
    * @param address from `resolveUva` or `translate`; typed arrays with atomic access need it aligned to their elements
    * @throws {RangeError} if the range was never guest memory
    */
-  ringView(address: number, size: number): ArrayBuffer {
+  ringView(address: number, size: number): DataView<ArrayBuffer> {
     return arena.view(address, size);
   }
 

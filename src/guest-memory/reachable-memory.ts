@@ -7,7 +7,7 @@ export interface ReachableMemory {
   /** The address of front-end memory in this process, or −1 if no region holds the whole range. */
   resolveUva(uva: bigint, size: number): number;
   /** A view for a ring, which may be kept: it stays safe to access whatever happens to the region. */
-  ringView(address: number, size: number): ArrayBuffer;
+  ringView(address: number, size: number): DataView<ArrayBuffer>;
   /** Permanent 32-bit words that include the one at `address`. Sets `lastWordsAddress`. */
   wordsAround(address: number): Uint32Array;
   readonly lastWordsAddress: number;

@@ -28,7 +28,7 @@ export class WordWindows {
   }
 
   /** The words of the window with `address`, which is in the range. Sets `lastAddress`. */
-  around(address: number): Uint32Array {
+  around(address: number): Uint32Array<ArrayBuffer> {
     const offset = address - this.lastAddress;
     if (offset >= 0 && offset < this.#last.byteLength) return this.#last;
     const index = Math.floor((address - this.#start) / WINDOW);

@@ -82,8 +82,8 @@ class LowMemory implements QueueMemory {
     return found.size;
   }
 
-  ringView(address: number, size: number): ArrayBuffer {
-    return viewOf(address, size);
+  ringView(address: number, size: number): DataView<ArrayBuffer> {
+    return new DataView(viewOf(address, size));
   }
 
   /** Of indirect tables, which are not negotiated. */

@@ -33,8 +33,8 @@ const DIRECT_DESCRIPTORS = 4;
 
 /** What a virtqueue needs of guest memory; `GuestMemory` has it. */
 export interface QueueMemory extends TableMemory {
-  /** A buffer over `size` bytes at host `address` which stays safe to access whatever happens to the slot. */
-  ringView(address: number, size: number): ArrayBuffer;
+  /** The `size` bytes at host `address`, which stay safe to access whatever happens to the slot. */
+  ringView(address: number, size: number): DataView<ArrayBuffer>;
   readonly isLogging: boolean;
   markDirty(gpa: number, size: number): void;
 }
@@ -103,15 +103,15 @@ export class Virtqueue {
     this.#reject = setup.reject;
     this.#mask = num - 1;
     this.#hasEventIdx = setup.eventIdx;
-    const table = new Uint32Array(memory.ringView(setup.descAddress, vringDescSize(num)));
+    const table = wordsOf(memory.ringView(setup.descAddress, vringDescSize(num)), vringDescSize(num) / 4);
     this.#walk = new DescriptorWalk(memory, table, setup.indirect);
     this.#capacity = setup.indirect ? setup.num : setup.num / DIRECT_DESCRIPTORS;
     this.maxSegments = this.#walk.maxSegments;
-    this.#avail = new Uint16Array(memory.ringView(setup.availAddress, vringAvailSize(num)));
+    this.#avail = halvesOf(memory.ringView(setup.availAddress, vringAvailSize(num)));
     // The area is not whole words when `avail_event` is there: the words stop before it.
     const used = memory.ringView(setup.usedAddress, vringUsedSize(num));
-    this.#used = new Uint32Array(used, 0, ring.USED_RING + ring.USED_WORDS * num);
-    this.#used16 = new Uint16Array(used);
+    this.#used = wordsOf(used, ring.USED_RING + ring.USED_WORDS * num);
+    this.#used16 = halvesOf(used);
     this.#usedEvent = ring.usedEventElement(num);
     this.#availEvent = ring.availEventElement(num);
     this.#usedGpa = setup.usedGpa ?? -1;
@@ -260,6 +260,12 @@ export class Virtqueue {
     return arrived !== 0;
   }
 }
+
+const wordsOf = ({ buffer, byteOffset }: DataView<ArrayBuffer>, count: number): Uint32Array =>
+  new Uint32Array(buffer, byteOffset, count);
+
+const halvesOf = ({ buffer, byteOffset, byteLength }: DataView<ArrayBuffer>): Uint16Array =>
+  new Uint16Array(buffer, byteOffset, byteLength / 2);
 
 function checkSetup({ num, descAddress, availAddress, usedAddress }: VirtqueueSetup): void {
   if (!Number.isInteger(num) || num < 1 || num > VRING_MAX_NUM || (num & (num - 1)) !== 0)

@@ -6,6 +6,7 @@ import { GuestMemoryView } from '../../src/guest-memory/guest-memory-view.ts';
 import { SharedRegions } from '../../src/guest-memory/shared-regions.ts';
 import { createMemfd } from '../../src/host/memfd.ts';
 import { OwnedFd } from '../../src/host/owned-fd.ts';
+import { wordsOf } from '../support/views.ts';
 
 const PAGE = 4096;
 const MAX_SLOTS = 6;
@@ -56,9 +57,9 @@ test('bytes are the same here and there, also through words and ring views', () 
   const { memory, view } = sharedMemory();
   memory.addRegion(region(1), file());
   memory.translate(PAGE, 16);
-  new Uint32Array(memory.ringView(memory.lastAddress, 16))[2] = 0xcafe;
+  wordsOf(memory.ringView(memory.lastAddress, 16))[2] = 0xcafe;
   view.translate(PAGE, 16);
-  expect(new Uint32Array(view.ringView(view.lastAddress, 16))[2]).toBe(0xcafe);
+  expect(wordsOf(view.ringView(view.lastAddress, 16))[2]).toBe(0xcafe);
   const words = view.wordsAround(view.lastAddress);
   expect(words[(view.lastAddress - view.lastWordsAddress) / 4 + 2]).toBe(0xcafe);
 });

@@ -9,6 +9,7 @@ import { createMemfd } from '../../src/host/memfd.ts';
 import { copyMemory, NativeMemory } from '../../src/host/native-memory.ts';
 import { OwnedFd } from '../../src/host/owned-fd.ts';
 import { GiB, KiB, MiB, TiB } from '../../src/units.ts';
+import { octetsOf, wordsOf } from '../support/views.ts';
 
 const PAGE = 4 * KiB;
 const NAME = 'vhost-user-test-guest';
@@ -49,7 +50,7 @@ describe('a region', () => {
   test('is the same memory as its descriptor, at its offset, and needs the descriptor no more', () => {
     const fd = memfd(4 * PAGE);
     memory.addRegion(region(0x1000_0000, PAGE, { mmapOffset: BigInt(2 * PAGE) }), new OwnedFd(fd.release()));
-    const view = new Uint32Array(memory.ringView(addressOf(memory, 0x1000_0000), PAGE));
+    const view = wordsOf(memory.ringView(addressOf(memory, 0x1000_0000), PAGE));
     view[1] = 0xfeed_f00d;
     expect(ownMappings()).toHaveLength(1);
     expect(ownMappings()[0]).toMatch(/rw-s 00002000/);
@@ -80,7 +81,7 @@ describe('a region', () => {
     const first = addressOf(memory, 4 * GiB);
     expect(memory.translate(14 * GiB - 8, 100)).toBe(8);
     expect(memory.lastAddress).toBe(first + 10 * GiB - 8);
-    new Uint32Array(memory.ringView(memory.lastAddress, 8))[1] = 1;
+    wordsOf(memory.ringView(memory.lastAddress, 8))[1] = 1;
     expect(ownMappings()[0]).toMatch(/rw-s 180000000/);
   });
 
@@ -160,7 +161,7 @@ describe('a region is refused, with nothing changed and its descriptor closed', 
     );
     const first = memory.generation;
     memory.addRegion(region(0, PAGE), memfd(PAGE));
-    const view = new Uint8Array(memory.ringView(addressOf(memory, 0), PAGE));
+    const view = octetsOf(memory.ringView(addressOf(memory, 0), PAGE));
     expect(view[0]).toBe(0);
     expect(memory.generation).toBe(first + 1);
   });
@@ -190,7 +191,7 @@ describe('removing a region', () => {
     expect(copy.every((octet) => octet === 0)).toBe(true);
     memory.addRegion(region(0, MiB), fd);
     const address = addressOf(memory, 0);
-    const stale = new Uint32Array(memory.ringView(address, MiB));
+    const stale = wordsOf(memory.ringView(address, MiB));
     stale.fill(0xffff_ffff);
     memory.removeRegion(region(0, MiB));
     expect(stale[0]).toBe(0);
@@ -276,7 +277,7 @@ test('any sequence of changes answers as a plain list of regions would', () => {
             model.push({ at: each.at, size: each.size, tag });
             for (let page = 0; page < each.size; page++) {
               const address = addressOf(tested, (each.at + page) * PAGE);
-              new Uint32Array(tested.ringView(address, 4))[0] = tag * 100 + page;
+              wordsOf(tested.ringView(address, 4))[0] = tag * 100 + page;
             }
           }
         } else {
@@ -293,9 +294,7 @@ test('any sequence of changes answers as a plain list of regions would', () => {
         const expected = held === undefined ? 0 : Math.min((held.at + held.size - page) * PAGE, 3 * PAGE);
         expect(tested.translate(page * PAGE, 3 * PAGE)).toBe(expected);
         if (held !== undefined)
-          expect(new Uint32Array(tested.ringView(tested.lastAddress, 4))[0]).toBe(
-            held.tag * 100 + page - held.at,
-          );
+          expect(wordsOf(tested.ringView(tested.lastAddress, 4))[0]).toBe(held.tag * 100 + page - held.at);
       }
       expect(tested.regions).toHaveLength(model.length);
     }),

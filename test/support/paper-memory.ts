@@ -56,8 +56,8 @@ export class PaperMemory implements QueueMemory {
     return u32.subarray(start / 4, Math.min(start + this.#window, size) / 4);
   }
 
-  ringView(address: number, size: number): ArrayBuffer {
-    return viewOf(address, size);
+  ringView(address: number, size: number): DataView<ArrayBuffer> {
+    return new DataView(viewOf(address, size));
   }
 
   markDirty(gpa: number, size: number): void {

@@ -225,7 +225,7 @@ test('a device that answers what was not asked is found out', () => {
 });
 
 function write(rig: Rig, at: number, [gpa, length, flags, next]: Descriptor): void {
-  const view = new DataView(rig.memory.ringView(rig.memory.addressOf(at), 16));
+  const view = rig.memory.ringView(rig.memory.addressOf(at), 16);
   view.setBigUint64(0, BigInt(gpa), true);
   view.setUint32(8, length, true);
   view.setUint16(12, flags, true);
@@ -233,7 +233,7 @@ function write(rig: Rig, at: number, [gpa, length, flags, next]: Descriptor): vo
 }
 
 function usedElements(rig: Rig): readonly (readonly [number, number])[] {
-  const view = new DataView(rig.memory.ringView(rig.memory.addressOf(rig.driver.usedGpa), 68));
+  const view = rig.memory.ringView(rig.memory.addressOf(rig.driver.usedGpa), 68);
   return Array.from({ length: view.getUint16(2, true) }, (_, i) => [
     view.getUint32(4 + 8 * i, true),
     view.getUint32(8 + 8 * i, true),

@@ -3,6 +3,7 @@ import { DriverQueue, driverQueueBytes } from '../../src/virtio/driver-queue.ts'
 import { Chain } from '../../src/virtio/chain.ts';
 import { Virtqueue, type VirtqueueSetup } from '../../src/virtio/virtqueue.ts';
 import { PaperMemory } from '../support/paper-memory.ts';
+import { octetsOf } from '../support/views.ts';
 
 /** Guest physical address of the ring; buffers lie from `BUFFERS` on. */
 const RING = 0x10_0000;
@@ -41,7 +42,7 @@ export function makeRig(options: RigOptions = {}, memory?: PaperMemory): Rig {
   const { num = 8, eventIdx = true, indirectEntries = 0, base = 0 } = options;
   const shared = memory ?? ringMemory(num, indirectEntries);
   const at = shared.addressOf(RING);
-  const bytes = new Uint8Array(shared.ringView(at, driverQueueBytes(num, indirectEntries)));
+  const bytes = octetsOf(shared.ringView(at, driverQueueBytes(num, indirectEntries)));
   bytes.fill(0);
   const driver = new DriverQueue({ num, eventIdx, indirectEntries, bytes, gpa: RING });
   driver.reset(base);

@@ -4,6 +4,7 @@ import { vringNeedEvent } from '../../protocol/virtio-ring.ts';
 import { logWritten, type Chain } from '../../src/virtio/chain.ts';
 import { Virtqueue } from '../../src/virtio/virtqueue.ts';
 import { BUFFERS, BUFFERS_SIZE, makeRig, ringMemory, segmentsOf, type Rig } from './rig.ts';
+import { octetsOf } from '../support/views.ts';
 
 /** What the driver asked for, as the device should see it. */
 interface Asked {
@@ -76,7 +77,7 @@ test('an indirect table that crosses slots, misaligned, is read all the same', (
     }),
   );
   octets.forEach(
-    (octet, i) => (new Uint8Array(rig.memory.ringView(rig.memory.addressOf(table + i), 1))[0] = octet),
+    (octet, i) => (octetsOf(rig.memory.ringView(rig.memory.addressOf(table + i), 1))[0] = octet),
   );
   rig.driver.writeDescriptor(0, table, 32, 4, 0);
   rig.driver.addRaw(0);
