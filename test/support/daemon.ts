@@ -4,7 +4,7 @@
  * `DAEMON='command with arguments'` in the environment runs the same tests against another daemon, such as
  * .cache/guest-kit/peers/run-rust.
  */
-import { existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -53,7 +53,7 @@ export class Daemon {
   static async start(options: DaemonOptions): Promise<Daemon> {
     const daemon = new Daemon(options);
     const end = Date.now() + 20_000;
-    while (!existsSync(daemon.socketPath)) {
+    while (!isListening(daemon.socketPath)) {
       if (!daemon.process.isAlive || Date.now() > end) {
         await daemon.process.stop();
         throw new Error(`the daemon does not listen; its log:\n${daemon.process.log.slice(-4000)}`);
@@ -100,6 +100,14 @@ export class Daemon {
   #maps(): string[] {
     return readFileSync(`/proc/${this.process.pid}/maps`, 'utf8').trimEnd().split('\n');
   }
+}
+
+/** A socket is there once it is bound, and refuses who connects until it listens. proc(5). */
+const ACCEPTS = '00010000';
+
+function isListening(path: string): boolean {
+  const sockets = readFileSync('/proc/net/unix', 'utf8').split('\n');
+  return sockets.some((line) => line.endsWith(` ${path}`) && line.split(' ')[3] === ACCEPTS);
 }
 
 /** Where the output of a test's process goes; kept until the next run of the same test. */
