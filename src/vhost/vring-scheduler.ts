@@ -4,9 +4,9 @@
  *
  * Nothing is allocated per chain, except for one the device defers.
  */
-import { performance } from 'node:perf_hooks';
 import { GuestError } from '../errors.ts';
 import type { ReachableMemory } from '../guest-memory/reachable-memory.ts';
+import { monotonicMs } from '../host/clock.ts';
 import type { Log } from '../log.ts';
 import { Chain, logWritten } from '../virtio/chain.ts';
 import type { Virtqueue } from '../virtio/virtqueue.ts';
@@ -59,6 +59,9 @@ export class VringScheduler {
   #awake: Vring[] = [];
   /** A driver that waits for answers has had some since this was last looked at. */
   #hasAnswered = false;
+  /** Chains of the last turn; and of the last one whose answers a driver was called for, 0 if that was looked at. */
+  #served = 0;
+  #calledFor = 0;
   /** When the last of those was, as far as we have noticed. */
   #idleSince = 0;
   #isAsleep = false;
@@ -99,10 +102,12 @@ export class VringScheduler {
       const wait = this.#round();
       if (wait === 0) return 0;
       if (this.#awake.length === 0 && !this.#hasAnswered) return wait;
-      const now = performance.now();
+      const now = monotonicMs();
       began ||= now;
       if (this.#hasAnswered) this.#idleSince = now;
+      if (this.#calledFor > 0) this.#busyPoll.called(this.#calledFor, now);
       this.#hasAnswered = false;
+      this.#calledFor = 0;
       if (this.#awake.length > 0) {
         if (now - began > MAX_RUN_MS) return 0;
         if (this.#look(now)) continue;
@@ -117,7 +122,9 @@ export class VringScheduler {
   #wake(): void {
     for (let i = 0; i < this.#ready.length && this.#isAsleep; i += 1)
       this.#isAsleep = !this.#isWaitedFor(this.#ready[i]!);
-    if (!this.#isAsleep) this.#busyPoll.woken(performance.now() - this.#idleSince);
+    if (this.#isAsleep) return;
+    const now = monotonicMs();
+    this.#busyPoll.woken(now - this.#idleSince, now);
   }
 
   #round(): number {
@@ -155,13 +162,16 @@ export class VringScheduler {
   #look(now: number): boolean {
     const awake = this.#awake;
     const end = this.#idleSince + this.#busyPoll.windowMs;
-    for (let time = now; time < end; time = performance.now()) {
-      for (let look = 0; look < LOOKS; look += 1) {
+    for (let time = now; time < end;) {
+      for (let look = 0; look < LOOKS && this.#ready.length === 0; look += 1) {
         if (this.#underWay > 0) this.#completeReady();
         for (let i = 0; i < awake.length; i += 1)
           if (awake[i]!.openQueue()?.hasArrivals) this.schedule(awake[i]!);
-        if (this.#ready.length > 0) return true;
       }
+      const before = time;
+      time = monotonicMs();
+      this.#busyPoll.looked(time - before, time);
+      if (this.#ready.length > 0) return true;
       if (this.#isWanted()) return false;
     }
     return false;
@@ -231,7 +241,10 @@ export class VringScheduler {
     } finally {
       if (this.#underWay > 0) this.#device.completions?.submit();
       queue.publish();
-      if (queue.needsCall()) vring.call.signal();
+      if (queue.needsCall()) {
+        vring.call.signal();
+        if (this.#isWaitedFor(vring)) this.#calledFor = this.#served;
+      }
       if (this.isLogging) this.#logCall.signal();
     }
   }
@@ -263,6 +276,7 @@ export class VringScheduler {
     }
     queue.publish();
     if (left <= 0 || queue.rejected - rejectedBefore >= TURN) return true;
+    this.#served = TURN - left;
     if (left < TURN && this.#isWaitedFor(vring)) this.#hasAnswered = true;
     if (vring.isPolled) return left < TURN;
     // The driver is asked to kick when there is nothing else to do: see `#rest`.
@@ -286,7 +300,7 @@ export class VringScheduler {
   #retryDeferred(): number {
     if (!this.#isRetrying || this.#deferred.total === 0 || this.#device.retryDeferred === undefined)
       return -1;
-    const now = performance.now();
+    const now = monotonicMs();
     if (now >= this.#nextRetry) {
       this.#nextRetry = now + RETRY_MS;
       this.#isRetrying = this.#device.retryDeferred(this.#complete);

@@ -11,7 +11,7 @@ const LATE = 10;
 /** The window in microseconds after sleeps that requests ended so long after the one before. */
 function windowAfter(...sleeps: readonly number[]): number {
   const busyPoll = new BusyPoll(MAX_US);
-  for (const ms of sleeps) busyPoll.woken(ms);
+  for (const ms of sleeps) busyPoll.woken(ms, 0);
   return Math.round(1000 * busyPoll.windowMs);
 }
 
@@ -30,8 +30,47 @@ describe('the window', () => {
 
   test('of 0 never opens', () => {
     const busyPoll = new BusyPoll(0);
-    for (let i = 0; i < 5; i += 1) busyPoll.woken(0.001);
+    for (let i = 0; i < 5; i += 1) busyPoll.woken(0.001, 0);
     expect(busyPoll.windowMs).toBe(0);
+  });
+
+  test('is closed for a while for a driver that is called and has more than one request under way', () => {
+    const busyPoll = new BusyPoll(MAX_US);
+    for (let i = 0; i < 4; i += 1) busyPoll.woken(SOON, 0);
+    for (let i = 0; i < 64; i += 1) busyPoll.called(2, 1); // found by looking, but for the first
+    expect(busyPoll.windowMs).toBe(0); // closed at the first
+    busyPoll.woken(SOON, 50);
+    busyPoll.called(1, 50);
+    expect(busyPoll.windowMs).toBe(0);
+    busyPoll.woken(SOON, 200);
+    expect(busyPoll.windowMs).toBeGreaterThan(0);
+  });
+
+  test('is closed now and then to see what the driver does, and stays open if it waits for each answer', () => {
+    const busyPoll = new BusyPoll(MAX_US);
+    for (let i = 0; i < 4; i += 1) busyPoll.woken(SOON, 0);
+    let closed = 0;
+    for (let i = 0; i < 640; i += 1) {
+      busyPoll.called(1, i);
+      if (busyPoll.windowMs > 0) continue;
+      closed += 1;
+      busyPoll.woken(SOON, i);
+    }
+    expect(closed).toBe(10);
+    expect(busyPoll.windowMs).toBeGreaterThan(0);
+  });
+
+  test('is closed for a while when somebody else ran in between, and then opens as before', () => {
+    const busyPoll = new BusyPoll(MAX_US);
+    for (let i = 0; i < 4; i += 1) busyPoll.woken(SOON, 0);
+    busyPoll.looked(0.01, 1);
+    expect(busyPoll.windowMs).toBeGreaterThan(0);
+    busyPoll.looked(3, 2);
+    expect(busyPoll.windowMs).toBe(0);
+    busyPoll.woken(SOON, 50);
+    expect(busyPoll.windowMs).toBe(0);
+    busyPoll.woken(SOON, 200);
+    expect(busyPoll.windowMs).toBeGreaterThan(0);
   });
 });
 
