@@ -11,10 +11,6 @@
  *
  * An idle driver costs nothing, and one that asks now and then nothing after its first few requests.
  *
- * A driver that has several requests under way and is called for the answers is better left alone: the later we come, the
- * more it has for us and we for it, with one kick and one call. So now and then we sleep although the window is open, and
- * if more than one request is there when we wake, the window stays closed for a while.
- *
  * Where processors are short, looking takes them from the driver itself: a guest's processors are threads like ours. Such
  * a shortage shows as looks that take far too long, because somebody else ran in between; then there is none for a while.
  */
@@ -25,8 +21,6 @@ const FIRST = 1 / 4;
 const WAKE_UP_US = 50;
 /** A few looks that take longer were interrupted by another thread's time slice. */
 const INTERRUPTED_MS = 0.3;
-/** Turns found by looking, whose answers were called for, between two tries of sleeping. */
-const TRY_EVERY = 64;
 /** Milliseconds without looking where it does not pay. A slice is a few, so this bounds what looking takes from others. */
 const PAUSE_MS = 100;
 
@@ -34,9 +28,6 @@ export class BusyPoll {
   readonly #maxMs: number;
   #windowMs = 0;
   #pausedUntil = 0;
-  #turns = 0;
-  #isTrying = false;
-  #isJustAwake = false;
 
   /** @param maxMicros the longest window in microseconds; 0 for none, ever */
   constructor(maxMicros: number) {
@@ -45,13 +36,11 @@ export class BusyPoll {
 
   /** Milliseconds to look at rings after their last request; 0 for not at all. */
   get windowMs(): number {
-    return this.#isTrying ? 0 : this.#windowMs;
+    return this.#windowMs;
   }
 
   /** A request came while we slept, so many milliseconds after the one before. */
   woken(afterMs: number, now: number): void {
-    this.#isJustAwake = true;
-    this.#isTrying = false;
     if (now < this.#pausedUntil) return;
     const max = this.#maxMs;
     const window = this.#windowMs;
@@ -60,22 +49,9 @@ export class BusyPoll {
     else this.#windowMs = window <= FIRST * max ? 0 : window / 2;
   }
 
-  /** A turn has answered so many requests, and the driver was called for that. */
-  called(requests: number, now: number): void {
-    if (this.#isJustAwake && requests > 1) this.#pause(now);
-    this.#isJustAwake = false;
-    this.#turns += 1;
-    if (this.#turns < TRY_EVERY) return;
-    this.#turns = 0;
-    this.#isTrying = this.#windowMs > 0;
-  }
-
   /** A few looks at rings took so many milliseconds. */
   looked(tookMs: number, now: number): void {
-    if (tookMs >= INTERRUPTED_MS) this.#pause(now);
-  }
-
-  #pause(now: number): void {
+    if (tookMs < INTERRUPTED_MS) return;
     this.#windowMs = 0;
     this.#pausedUntil = now + PAUSE_MS;
   }

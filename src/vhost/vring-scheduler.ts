@@ -59,9 +59,6 @@ export class VringScheduler {
   #awake: Vring[] = [];
   /** A driver that waits for answers has had some since this was last looked at. */
   #hasAnswered = false;
-  /** Chains of the last turn; and of the last one whose answers a driver was called for, 0 if that was looked at. */
-  #served = 0;
-  #calledFor = 0;
   /** When the last of those was, as far as we have noticed. */
   #idleSince = 0;
   #isAsleep = false;
@@ -105,9 +102,7 @@ export class VringScheduler {
       const now = monotonicMs();
       began ||= now;
       if (this.#hasAnswered) this.#idleSince = now;
-      if (this.#calledFor > 0) this.#busyPoll.called(this.#calledFor, now);
       this.#hasAnswered = false;
-      this.#calledFor = 0;
       if (this.#awake.length > 0) {
         if (now - began > MAX_RUN_MS) return 0;
         if (this.#look(now)) continue;
@@ -241,10 +236,7 @@ export class VringScheduler {
     } finally {
       if (this.#underWay > 0) this.#device.completions?.submit();
       queue.publish();
-      if (queue.needsCall()) {
-        vring.call.signal();
-        if (this.#isWaitedFor(vring)) this.#calledFor = this.#served;
-      }
+      if (queue.needsCall()) vring.call.signal();
       if (this.isLogging) this.#logCall.signal();
     }
   }
@@ -276,7 +268,6 @@ export class VringScheduler {
     }
     queue.publish();
     if (left <= 0 || queue.rejected - rejectedBefore >= TURN) return true;
-    this.#served = TURN - left;
     if (left < TURN && this.#isWaitedFor(vring)) this.#hasAnswered = true;
     if (vring.isPolled) return left < TURN;
     // The driver is asked to kick when there is nothing else to do: see `#rest`.

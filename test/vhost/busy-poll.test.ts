@@ -34,32 +34,6 @@ describe('the window', () => {
     expect(busyPoll.windowMs).toBe(0);
   });
 
-  test('is closed for a while for a driver that is called and has more than one request under way', () => {
-    const busyPoll = new BusyPoll(MAX_US);
-    for (let i = 0; i < 4; i += 1) busyPoll.woken(SOON, 0);
-    for (let i = 0; i < 64; i += 1) busyPoll.called(2, 1); // found by looking, but for the first
-    expect(busyPoll.windowMs).toBe(0); // closed at the first
-    busyPoll.woken(SOON, 50);
-    busyPoll.called(1, 50);
-    expect(busyPoll.windowMs).toBe(0);
-    busyPoll.woken(SOON, 200);
-    expect(busyPoll.windowMs).toBeGreaterThan(0);
-  });
-
-  test('is closed now and then to see what the driver does, and stays open if it waits for each answer', () => {
-    const busyPoll = new BusyPoll(MAX_US);
-    for (let i = 0; i < 4; i += 1) busyPoll.woken(SOON, 0);
-    let closed = 0;
-    for (let i = 0; i < 640; i += 1) {
-      busyPoll.called(1, i);
-      if (busyPoll.windowMs > 0) continue;
-      closed += 1;
-      busyPoll.woken(SOON, i);
-    }
-    expect(closed).toBe(10);
-    expect(busyPoll.windowMs).toBeGreaterThan(0);
-  });
-
   test('is closed for a while when somebody else ran in between, and then opens as before', () => {
     const busyPoll = new BusyPoll(MAX_US);
     for (let i = 0; i < 4; i += 1) busyPoll.woken(SOON, 0);
