@@ -43,7 +43,11 @@ export class SpawnedBackend {
     this.socketPath = join(this.#directory, 'fs.sock');
     if (shared === undefined) mkdirSync(this.shared);
     const args = argumentsFor(command, this.socketPath, this.shared);
-    this.#child = spawn(command.program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    this.#child = spawn(command.program, args, {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      // A group of its own: a command such as npx starts the back-end as a child, and does not pass signals on.
+      detached: true,
+    });
     this.#child.stderr!.on(
       'data',
       (octets: Buffer) => (this.#messages = `${this.#messages}${octets.toString()}`.slice(-4000)),
@@ -106,7 +110,7 @@ export class SpawnedBackend {
   async kill(): Promise<void> {
     if (!this.isRunning) return;
     const exited = once(this.#child, 'exit');
-    this.#child.kill('SIGKILL');
+    this.#signal('SIGKILL');
     await exited;
   }
 
@@ -115,13 +119,25 @@ export class SpawnedBackend {
     const child = this.#child;
     if (this.isRunning) {
       const exited = once(child, 'exit');
-      child.kill('SIGTERM');
-      const timer = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT_MS);
+      this.#signal('SIGTERM');
+      const timer = setTimeout(() => this.#signal('SIGKILL'), STOP_TIMEOUT_MS);
       await exited;
       clearTimeout(timer);
     }
+    // What the command has started may have it open still; nobody listens any more.
+    child.stderr?.destroy();
     rmSync(this.#directory, { recursive: true, force: true });
     return child.exitCode ?? undefined;
+  }
+
+  /** Signals the command and all it has started. */
+  #signal(signal: NodeJS.Signals): void {
+    if (this.#child.pid === undefined) return;
+    try {
+      process.kill(-this.#child.pid, signal);
+    } catch {
+      this.#child.kill(signal); // the group has gone in the meantime
+    }
   }
 
   /** Listening is seen in /proc: connecting to find out would use up the one connection some back-ends serve. */

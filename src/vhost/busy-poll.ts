@@ -19,7 +19,7 @@
 const FIRST = 1 / 4;
 /** Microseconds that waking up takes: a driver was that much earlier than we saw it. */
 const WAKE_UP_US = 50;
-/** A few looks that take longer were interrupted by another thread's time slice. */
+/** A few looks that take longer, and longer than the largest window, were interrupted by another thread's time slice. */
 const INTERRUPTED_MS = 0.3;
 /** Milliseconds without looking where it does not pay. A slice is a few, so this bounds what looking takes from others. */
 const PAUSE_MS = 100;
@@ -51,7 +51,7 @@ export class BusyPoll {
 
   /** A few looks at rings took so many milliseconds. */
   looked(tookMs: number, now: number): void {
-    if (tookMs < INTERRUPTED_MS) return;
+    if (tookMs < Math.max(INTERRUPTED_MS, this.#maxMs)) return;
     this.#windowMs = 0;
     this.#pausedUntil = now + PAUSE_MS;
   }
