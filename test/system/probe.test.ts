@@ -87,7 +87,7 @@ describe.skipIf(isMissing)('back-ends of others', () => {
 test.each([
   [['--socket', '/nonexistent'], /ENOENT/],
   [['--command', 'nonexistent-program'], /ENOENT/],
-  [['--command', 'false'], /ended, status 1/],
+  [['--command', 'false'], /ended with status 1/],
   [[], /either --command .* or --socket/],
 ])('%j is the operator’s mistake: status 2, and why', (args, why) => {
   const { status, stderr } = run(...args);
