@@ -1,5 +1,6 @@
-import { expect, test } from 'vitest';
-import { markdown, svg } from './bench/report.ts';
+import { describe, expect, test } from 'vitest';
+import { svg } from './bench/picture.ts';
+import { markdown } from './bench/report.ts';
 import { baselineOf, type Figure, median, regressions, type Result } from './bench/result.ts';
 
 const figure = (name: string, cpu: number | undefined): Figure => ({
@@ -33,12 +34,31 @@ test('more than a tenth more processor time per request is a regression, and nam
   expect(others).toEqual([]);
 });
 
-test('page and picture have a row for each figure, whatever was not measured', () => {
-  const of = result(figure('getattr <&>', 2), figure('lookup', undefined));
-  expect(markdown(of, '# Title')).toContain('| lookup | 1,000,000 | 500,000 | **2.00** | – | – |');
-  const picture = svg(of);
-  expect(picture).toContain('getattr &lt;&amp;>');
-  expect(picture.match(/class="ops"/g)).toHaveLength(2);
+test('the page has a row for each figure, whatever was not measured, and says where the unit is another', () => {
+  const slots = { ...figure('slots', undefined), unit: 'us' };
+  const page = markdown(result(figure('getattr', 2), figure('lookup', undefined), slots), '# Title');
+  expect(page).toContain('| workload (op/s) |');
+  expect(page).toContain('| lookup | 1,000,000 | 500,000 | **2.00** | – | – |');
+  expect(page).toContain('| slots (us) |');
+});
+
+describe('the picture', () => {
+  const drawn = (...figures: readonly Figure[]): string => svg(markdown(result(...figures), '# Title'));
+
+  test('has a bar and a figure for each ratio of the page, and a mark for that of processor time', () => {
+    const lookup = figure('lookup', undefined);
+    const before = drawn(lookup);
+    const after = drawn(lookup, figure('getattr <&>', 1.5));
+    const added = (what: string): number => after.split(what).length - before.split(what).length;
+    expect(after).toContain('getattr &lt;&amp;>');
+    expect(['>2.00<', 'class="peer0"', 'class="cpu"'].map(added)).toEqual([1, 1, 1]);
+  });
+
+  test('marks bars that are longer than they are drawn', () => {
+    const cuts = (rust: number): number =>
+      drawn({ ...figure('a', undefined), ratio: { rust } }).split('class="cut"').length;
+    expect([0.02, 0.25, 1, 16, 17].map((ratio) => cuts(ratio) - cuts(1))).toEqual([2, 0, 0, 0, 2]);
+  });
 });
 
 test('a median of an even count lies between the two in the middle', () => {

@@ -1,4 +1,4 @@
-/** The page and the picture of a result: docs/performance.md and docs/bench.svg. */
+/** The page of a result: docs/performance.md. Its picture is drawn from it, see picture.ts. */
 import type { PeerName } from './peer.ts';
 import { type Figure, type Result, round } from './result.ts';
 
@@ -14,7 +14,7 @@ export function markdown(result: Result, notes: string): string {
   const tables = [...groups].map(([group, figures]) => `## ${TITLES[group]}\n\n${table(result, figures)}\n`);
   const { node, kernel, processors, seconds } = result;
   const machine = `Node ${node}, Linux ${kernel}, ${processors} processors, ${seconds} s for each row and back-end.`;
-  return `${notes.trim()}\n\n${machine}\n\n![Ratios to Rust virtiofsd](bench.svg)\n\n${tables.join('\n')}`;
+  return `${notes.trim()}\n\n${machine}\n\n![Ratios to the others](bench.svg)\n\n${tables.join('\n')}`;
 }
 
 const TITLES: { readonly [group in Figure['group']]: string } = {
@@ -36,8 +36,8 @@ function table({ peers }: Result, figures: readonly Figure[]): string {
     ...others.map((peer) => `× ${NAMES[peer]}`),
     ...(hasCpu ? ['us of processor', ...others.map((peer) => `× ${NAMES[peer]}`)] : []),
   ];
-  const rows = figures.map(({ name, value, ratio, cpu, cpuRatio }) => [
-    name,
+  const rows = figures.map(({ name, unit, value, ratio, cpu, cpuRatio }) => [
+    unit === figures[0]!.unit ? name : `${name} (${unit})`,
     ...peers.map((peer) => shown(value[peer])),
     ...others.map((peer) => bold(ratio[peer])),
     ...(hasCpu ? [shown(cpu?.ours), ...others.map((peer) => bold(cpuRatio?.[peer]))] : []),
@@ -52,41 +52,6 @@ function shown(value: number | undefined): string {
 }
 
 const bold = (ratio: number | undefined): string => (ratio === undefined ? '–' : `**${ratio.toFixed(2)}**`);
-
-const ROW = 22;
-const LEFT = 300;
-const SCALE = 90;
-/** Ratios above this are drawn up to here; the figure beside the bar is right. */
-const MAX_BAR = 5;
-
-/** Bars of the ratios to Rust virtiofsd: operations above, processor time below. */
-export function svg({ figures }: Result): string {
-  const rows = figures.filter(({ ratio }) => ratio.rust !== undefined);
-  const height = ROW * rows.length + 60;
-  const width = LEFT + MAX_BAR * SCALE + 70;
-  const bars = rows.map(({ group, name, ratio, cpuRatio }, i) => {
-    const y = 40 + ROW * i;
-    return [
-      `<text x="${LEFT - 8}" y="${y + 13}" text-anchor="end">${escape(`${group}: ${name}`)}</text>`,
-      bar(y + 2, ratio.rust!, 'ops'),
-      cpuRatio?.rust === undefined ? '' : bar(y + 11, cpuRatio.rust, 'cpu'),
-      `<text x="${LEFT + Math.min(ratio.rust!, MAX_BAR) * SCALE + 6}" y="${y + 13}">${ratio.rust!.toFixed(2)}</text>`,
-    ].join('');
-  });
-  const one = LEFT + SCALE;
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" font-family="sans-serif" font-size="11">
-<style>.ops{fill:#2b6cb0}.cpu{fill:#90cdf4}text{fill:#222}</style><rect width="100%" height="100%" fill="#fff"/>
-<text x="8" y="18" font-size="13">Ratio to Rust virtiofsd, higher is better: operations (or time), and processor time of each (light)</text>
-${bars.join('\n')}
-<line x1="${one}" y1="32" x2="${one}" y2="${height - 12}" stroke="#c53030"/><text x="${one}" y="${height - 2}" text-anchor="middle">1</text>
-</svg>
-`;
-}
-
-const bar = (y: number, ratio: number, style: string): string =>
-  `<rect class="${style}" x="${LEFT}" y="${y}" width="${(Math.min(ratio, MAX_BAR) * SCALE).toFixed(1)}" height="8"/>`;
-
-const escape = (text: string): string => text.replace(/&/g, '&amp;').replace(/</g, '&lt;');
 
 function groupsOf(figures: readonly Figure[]): Map<Figure['group'], Figure[]> {
   const groups = new Map<Figure['group'], Figure[]>();

@@ -9,6 +9,7 @@
  *   --check           status 1 if processor time per request is more than 10 % above the baseline
  *   --write-baseline  stores the result as baseline
  *   --write-docs      makes docs/performance.md and docs/bench.svg
+ *   --redraw          runs nothing: makes docs/bench.svg from docs/performance.md
  *
  * All run at once, each on a copy of the files, and take turns: a ratio is the median of those of neighbouring turns, above
  * 1 where ours is better. On a machine with other work processor time per request says more than operations a second.
@@ -20,7 +21,8 @@ import type { BackendCommand } from '../../src/cli/spawned-backend.ts';
 import { coldReads, growFile, makeDisk } from './cold-reads.ts';
 import { generatorCost, latency, throughput } from './measure.ts';
 import { commandOf, type Peer, type PeerName, pin, startPeer, stopPeers } from './peer.ts';
-import { markdown, svg } from './report.ts';
+import { svg } from './picture.ts';
+import { markdown } from './report.ts';
 import { type Baseline, baselineOf, type Figure, regressions, type Result } from './result.ts';
 import { type Layout, SLOTS } from './rig.ts';
 import { slotTimes } from './slot-times.ts';
@@ -29,6 +31,8 @@ import { GETATTR, LATENCY, MANY_SLOTS, MODES, RANDREAD, type Row, THROUGHPUT, TW
 
 const BASELINE = 'test/bench/baseline.json';
 const NOTES = 'test/bench/notes.md';
+const PAGE = 'docs/performance.md';
+const PICTURE = 'docs/bench.svg';
 
 const { values: options } = parseArgs({
   options: {
@@ -39,6 +43,7 @@ const { values: options } = parseArgs({
     check: { type: 'boolean', default: false },
     'write-baseline': { type: 'boolean', default: false },
     'write-docs': { type: 'boolean', default: false },
+    redraw: { type: 'boolean', default: false },
   },
 });
 const seconds = Number(options.seconds);
@@ -192,8 +197,8 @@ function finish(): void {
   if (options['write-baseline']) writeFileSync(BASELINE, json(baselineOf(result)));
   if (options['write-docs']) {
     mkdirSync('docs', { recursive: true });
-    writeFileSync('docs/performance.md', markdown(result, readFileSync(NOTES, 'utf8')));
-    writeFileSync('docs/bench.svg', svg(result));
+    writeFileSync(PAGE, markdown(result, readFileSync(NOTES, 'utf8')));
+    redraw();
   }
   if (!options.check) return;
   const found = regressions(result, JSON.parse(readFileSync(BASELINE, 'utf8')) as Baseline);
@@ -201,4 +206,9 @@ function finish(): void {
   process.exitCode = found.length > 0 ? 1 : 0;
 }
 
-await main();
+function redraw(): void {
+  writeFileSync(PICTURE, svg(readFileSync(PAGE, 'utf8')));
+}
+
+if (options.redraw) redraw();
+else await main();
