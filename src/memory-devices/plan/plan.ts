@@ -33,7 +33,13 @@ export type StepOutcome =
       readonly memslots: number | undefined;
       readonly memslotSize: bigint | undefined;
     }
-  | { readonly kind: 'refused'; readonly code: MemoryDeviceErrorCode; readonly reason: string };
+  | {
+      readonly kind: 'refused';
+      readonly code: MemoryDeviceErrorCode;
+      readonly reason: string;
+      /** Entries of the table that is too small; undefined: it is not for want of memslots. */
+      readonly limit: number | undefined;
+    };
 
 export interface PlanStep {
   readonly device: PlannedDevice;
@@ -47,9 +53,11 @@ type Undo = () => void;
 /** A machine that devices of a plan are plugged into, and out of in reverse order. */
 export class PlanMachine {
   readonly memory: PcMemory;
+  readonly #hypervisorSlots: number | undefined;
 
   /** @throws {MemoryDeviceError} BAD_PROPERTY */
   constructor(config: PlanConfig) {
+    this.#hypervisorSlots = config.hypervisorSlots;
     this.memory = new PcMemory({
       ram: config.ram,
       dimmSlots: config.dimmSlots,
@@ -65,7 +73,9 @@ export class PlanMachine {
       return device.driver === 'vhost-user-fs' ? this.#connect(device) : this.#add(this.#make(device));
     } catch (error) {
       if (!(error instanceof MemoryDeviceError)) throw error;
-      return { outcome: { kind: 'refused', code: error.code, reason: error.message }, undo: undefined };
+      const { code, message: reason } = error;
+      const limit = this.#limitBehind(code, device);
+      return { outcome: { kind: 'refused', code, reason, limit }, undo: undefined };
     }
   }
 
@@ -80,6 +90,14 @@ export class PlanMachine {
       reserved,
       free: isLimited ? free : undefined,
     };
+  }
+
+  #limitBehind(code: MemoryDeviceErrorCode, device: PlannedDevice): number | undefined {
+    if (device.driver === 'vhost-user-fs') return vhostUserMemslotLimit(device);
+    if (code === 'HYPERVISOR_SLOTS') return this.#hypervisorSlots;
+    if (code !== 'VHOST_SLOTS') return undefined;
+    const [fullest] = this.memory.budget.consumers.toSorted((a, b) => a.limit - a.used - (b.limit - b.used));
+    return fullest?.limit;
   }
 
   #connect(device: Extract<PlannedDevice, { driver: 'vhost-user-fs' }>) {

@@ -12,13 +12,16 @@ export interface PlanReport {
   readonly workingOrder: WorkingOrder | undefined;
 }
 
+type Refusal = Extract<PlanStep['outcome'], { kind: 'refused' }>;
+
 export function reportOf(config: PlanConfig): PlanReport {
   const steps = runSteps(config);
   const refused = steps.filter(({ outcome }) => outcome.kind === 'refused').length;
   return { steps, refused, workingOrder: refused === 0 ? undefined : findWorkingOrder(config) };
 }
 
-export function reportText({ steps, workingOrder }: PlanReport): string {
+export function reportText(report: PlanReport): string {
+  const { steps } = report;
   const heading = ['', 'device', 'where', 'memslots', 'used', 'reserved', 'free', 'limit'];
   const rows = steps.map(({ device, outcome, counts }, index) => [
     String(index + 1),
@@ -41,21 +44,23 @@ export function reportText({ steps, workingOrder }: PlanReport): string {
   rows.forEach((row, index) => {
     lines.push(line(row));
     const { outcome } = steps[index]!;
-    if (outcome.kind === 'refused') lines.push(...refusalLines(outcome));
+    if (outcome.kind === 'refused') lines.push(...refusalLines(outcome).map((text) => `      ${text}`));
   });
-  return `${[...lines, ...orderLines(steps, workingOrder)].join('\n')}\n`;
+  const ending = endingLines(report);
+  return `${[...lines, ...(ending.length > 0 ? ['', ...ending] : [])].join('\n')}\n`;
 }
 
-function refusalLines(outcome: Extract<PlanStep['outcome'], { kind: 'refused' }>): string[] {
-  const hint = outcome.code === 'BACKEND_RESTRICTS' ? [`      ${PLUG_BACKEND_FIRST}`] : [];
-  return [`      ${outcome.reason}`, ...hint];
+/** Why, and what helps. */
+export function refusalLines({ code, reason }: Refusal): string[] {
+  return code === 'BACKEND_RESTRICTS' ? [reason, PLUG_BACKEND_FIRST] : [reason];
 }
 
-function orderLines(steps: readonly PlanStep[], order: WorkingOrder | undefined): string[] {
+/** What the refusals come to, and the order that works; nothing if nothing is refused. */
+export function endingLines({ steps, workingOrder: order }: PlanReport): string[] {
   const first = steps.find(({ outcome }) => outcome.kind === 'refused');
   if (first === undefined || order === undefined) return [];
   const lines =
-    first.device.plugged === 'start' ? ['', `QEMU does not start: ${first.device.id} is refused.`] : [''];
+    first.device.plugged === 'start' ? [`QEMU does not start: ${first.device.id} is refused.`] : [];
   if (order === 'none') return [...lines, 'No order of these devices works.'];
   if (order === 'unknown') return [...lines, 'No order that works was found; there may be one.'];
   return [...lines, `This order works: ${order.map(({ id }) => id).join(', ')}`];

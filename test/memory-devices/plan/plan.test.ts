@@ -36,6 +36,16 @@ describe('a plan', () => {
     );
   });
 
+  test.each<[string, readonly object[], number, object]>([
+    ['a back-end that comes too late', [VIRTIO_MEM, FS], 8, {}],
+    ['a back-end with fewer memslots than are used', [{ ...FS, maxMemSlots: 0 }], 0, {}],
+    ['a module no back-end has room for', [{ ...FS, id: 'large' }, { ...FS, maxMemSlots: 1 }, DIMM], 1, {}],
+    ['a module the hypervisor has no room for', [DIMM], 1, { hypervisorSlots: 1 }],
+  ])('names the limit behind the refusal of %s', (_, devices, limit, more) => {
+    const { outcome } = runSteps(plan(devices, MEMORY, more)).at(-1)!;
+    expect(outcome).toMatchObject({ kind: 'refused', limit });
+  });
+
   test('has the firmware’s hole in RAM while the machine is paused', () => {
     const used = (plugged: string) => runSteps(plan([{ ...FS, plugged }]))[0]!.counts.used;
     expect(['start', 'paused', 'running'].map(used)).toEqual([1, 2, 1]);
@@ -115,6 +125,18 @@ describe('a report', () => {
     expect(picture).toContain('&#60;script&#62;');
     expect(picture).not.toContain('<script>');
     expect(picture).toContain('refused');
+  });
+
+  test('as a picture says why a step is refused, what helps, and marks the limit', () => {
+    const restricted = pictureOf(reportOf(plan([VIRTIO_MEM, FS])));
+    expect(restricted).toContain('some memory device (like virtio-mem) decided');
+    expect(restricted).toContain('Try plugging this vhost backend before');
+    expect(restricted).toContain('This order works: fs0, vm0');
+    expect(restricted).toContain('>refused: limit 8<');
+    expect(restricted.match(/<line class="limit"/g)).toHaveLength(1);
+    const tooLarge = pictureOf(reportOf(plan([{ ...DIMM, size: '16G' }])));
+    expect(tooLarge).toContain('>refused<');
+    expect(tooLarge).not.toContain('<line class="limit"');
   });
 
   test('shows sizes in the largest unit', () => {
