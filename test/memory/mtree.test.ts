@@ -87,6 +87,75 @@ test('a picture has a box for every range, and no name of a region breaks it', (
   expect(picture).not.toContain('<io&apic>');
 });
 
+const FLAT = `FlatView #0
+ AS "memory", root: system
+ Root memory region: system
+  0000000000000000-000000000009ffff (prio 0, ram): pc.ram
+  00000000fec00000-00000000fec00fff (prio 0, i/o): ioapic
+
+FlatView #1
+ AS "mch", root: bus master container
+ Root memory region: (none)
+  No rendered FlatView
+
+`;
+const BANNER = "QEMU 10.0.2 monitor - type 'help' for more information\n";
+
+test.each([
+  ['a tree', TREE, 'info mtree'],
+  ['flat views', FLAT, 'info mtree -f'],
+])('%s copied from the monitor, with all around it, is read as if alone', (_, text, command) => {
+  const alone = parseMtree(text);
+  const session = `me@host:~$ qemu-system-x86_64 -M q35 -m 2G -monitor stdio
+qemu-system-x86_64: warning: something to be told before
+${BANNER}(qemu) info version
+10.0.2Debian 1:10.0.2+ds-2+deb13u1
+(qemu) ${command}
+${text}(qemu) quit
+me@host:~$ `;
+  expect(parseMtree(session)).toEqual(alone);
+  expect(parseMtree(session.replaceAll('\n', '\r\n'))).toEqual(alone);
+  expect(parseMtree(`(qemu) ${command}\n${text}(qemu) `)).toEqual(alone);
+  expect(parseMtree(`${text}(qemu)`)).toEqual(alone);
+});
+
+test('what a terminal is told while a command is typed, as QEMU writes it to a pipe, is left out', () => {
+  const typed = 'i\u001B[K\u001B[Din\u001B[K\u001B[D\u001B[Dinfo mtree -f\u001B[K';
+  expect(parseMtree(`${BANNER}(qemu) ${typed}\r\n${FLAT}(qemu) q\u001B[K\u001B[Dquit\u001B[K\r\n`)).toEqual(
+    parseMtree(FLAT),
+  );
+});
+
+test('two outputs are not mixed', () => {
+  const both = `${BANNER}(qemu) info mtree\n${TREE}(qemu) info mtree -f\n${FLAT}(qemu) `;
+  expect(() => parseMtree(both)).toThrow(
+    'there are 2 outputs of "info mtree", from lines 3 and 14; one is expected',
+  );
+});
+
+test.each([
+  ['in a tree', 'info mtree', TREE.replace('(prio 1, ram)', '(prio 1)'), /^line 6 is .*; expected a range/],
+  ['in a flat view', 'info mtree -f', `${FLAT}oops\n`, /^line 14 is "oops"; expected a range/],
+  ['before a tree', 'info mtree', `oops\n${TREE}`, /^line 3 is "oops"; expected "address-space: NAME"/],
+  ['before flat views', 'info mtree -f', `oops\n${FLAT}`, /^line 3 is "oops"; expected "FlatView #N"/],
+  [
+    'without its indentation',
+    'info mtree',
+    TREE.replaceAll(/^ +/gm, ''),
+    /^line 4 is .*; expected two spaces/,
+  ],
+  [
+    'of an address space',
+    'info mtree -f',
+    FLAT.replace(', root: system', ''),
+    /^line 4 is .*; expected " AS/,
+  ],
+])('a wrong line %s is named, with what was expected', (_, command, text, message) => {
+  expect(() => parseMtree(`${BANNER}(qemu) ${command}\n${text}(qemu) `)).toThrow(
+    expect.objectContaining({ code: 'BAD_TREE', message: expect.stringMatching(message) as string }),
+  );
+});
+
 test.each([
   ['nothing', ''],
   ['something else', 'hello\n'],

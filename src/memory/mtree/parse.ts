@@ -1,6 +1,7 @@
 /** Reads what `info mtree` printed, with any of `-D`, `-o` and `-f`, into plain lines. What they mean is decided elsewhere. */
 import { MemoryError } from '../../errors.ts';
 import type { RegionOwner } from '../region-description.ts';
+import { outputLines } from './monitor.ts';
 import type { TypeName } from './names.ts';
 
 export interface TreeLine {
@@ -48,11 +49,19 @@ export interface FlatText {
 
 const RANGE = /^([0-9a-f]{16})-([0-9a-f]{16}) \(prio (-?\d+), (nv-)?(ramd|romd|rom|ram|i\/o)\): (.*)$/;
 const OWNER = / (owner|parent):\{(?:(dev|obj) )?(?:(id|path)=)?([^}]*)\}$/;
+/** What is expected, in error texts. */
+const SPACE_HEADING = '"address-space: NAME"';
+const VIEW_HEADING = '"FlatView #N"';
+const RANGE_FORM =
+  'a range, "0000000000000000-00000000000003ff (prio 0, ram): NAME", addresses with 16 digits';
 const ALIAS = /^alias (.*?) @(.*) ([0-9a-f]{16})-[0-9a-f]{16}$/;
 
-/** @throws {MemoryError} BAD_TREE, naming the line */
+/**
+ * @param text what was printed, alone or as it was copied from the monitor, with banner, prompts and commands
+ * @throws {MemoryError} BAD_TREE, naming the line and what was expected there
+ */
 export function parseMtree(text: string): TreeText | FlatText {
-  const lines = text.replaceAll('\r', '').split('\n');
+  const lines = outputLines(text);
   return lines.some((line) => line.startsWith('FlatView #')) ? parseFlat(lines) : parseTree(lines);
 }
 
@@ -65,7 +74,7 @@ function parseTree(lines: readonly string[]): TreeText {
   const groups: OpenGroup[] = [];
   for (const [index, raw] of lines.entries()) {
     const line = raw.replaceAll('[DETECTED OVERFLOW!] ', '').trimEnd();
-    if (line === '' || line.startsWith('(qemu)')) continue;
+    if (line === '') continue;
     const heading = /^(address-space|memory-region): (.*)$/.exec(line);
     let group = groups.at(-1);
     if (heading !== null) {
@@ -76,13 +85,13 @@ function parseTree(lines: readonly string[]): TreeText {
       }
       group.names.push(heading[2]!);
     } else if (group === undefined) {
-      throw unexpected(index, raw);
+      throw unexpected(index, raw, SPACE_HEADING);
     } else {
       group.lines.push(treeLine(index, line));
     }
   }
   if (groups.length === 0)
-    throw new MemoryError('BAD_TREE', 'no line begins with "address-space: " or "FlatView #"');
+    throw new MemoryError('BAD_TREE', `there is no line ${SPACE_HEADING} or ${VIEW_HEADING}`);
   return {
     kind: 'tree',
     spaces: groups.filter((group) => group.isSpace),
@@ -92,6 +101,8 @@ function parseTree(lines: readonly string[]): TreeText {
 
 function treeLine(index: number, line: string): TreeLine {
   const indent = line.length - line.trimStart().length;
+  if (indent === 0 || indent % 2 === 1)
+    throw unexpected(index, line, 'two spaces for each level of the tree before it');
   const range = rangeLine(index, line);
   let { rest } = range;
   const isDisabled = rest.endsWith(' [disabled]');
@@ -115,13 +126,15 @@ function parseFlat(lines: readonly string[]): FlatText {
     if (line.startsWith('FlatView #')) {
       views.push({ spaces: [], root: '(none)', ranges: [] });
       isDispatch = false;
-    } else if (line === '' || view === undefined || isDispatch || line === '  No rendered FlatView') {
+    } else if (line === '' || isDispatch || line === '  No rendered FlatView') {
       continue;
+    } else if (view === undefined) {
+      throw unexpected(index, raw, VIEW_HEADING);
     } else if (line === '  Dispatch') {
       isDispatch = true;
     } else if (line.startsWith(' AS "')) {
       const space = /^ AS "(.*)", root: (.*?)(?:, alias .*)?$/.exec(line);
-      if (space === null) throw unexpected(index, raw);
+      if (space === null) throw unexpected(index, raw, '" AS "NAME", root: REGION"');
       view.spaces.push({ name: space[1]!, root: space[2]! });
     } else if (line.startsWith(' Root memory region: ')) {
       view.root = line.slice(' Root memory region: '.length);
@@ -147,7 +160,7 @@ function flatLine(index: number, line: string): FlatLine {
 /** What both kinds of lines begin and end with. */
 function rangeLine(index: number, line: string) {
   const match = RANGE.exec(line.trimStart());
-  if (match === null) throw unexpected(index, line);
+  if (match === null) throw unexpected(index, line, RANGE_FORM);
   const owner = OWNER.exec(match[6]!);
   const type = match[5] as TypeName;
   return {
@@ -168,8 +181,8 @@ function ownerOf([, word, kind, key, value]: RegExpExecArray): RegionOwner {
   return key === 'id' ? { kind: owner, id: value ?? '' } : { kind: owner, path: value ?? '' };
 }
 
-const unexpected = (index: number, line: string): MemoryError =>
+const unexpected = (index: number, line: string, expected: string): MemoryError =>
   new MemoryError(
     'BAD_TREE',
-    `line ${index + 1} is not what "info mtree" prints: ${JSON.stringify(line.slice(0, 80))}`,
+    `line ${index + 1} is ${JSON.stringify(line.slice(0, 80))}; expected ${expected}`,
   );
