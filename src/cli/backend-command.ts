@@ -1,4 +1,6 @@
 /** A back-end as the operator names it: a command to start, or a socket it listens on. */
+import { InvalidArgumentError } from 'commander';
+import { DEVICE_NAMES, type DeviceName } from '../conformance/case.ts';
 import { ConfigError } from '../errors.ts';
 import type { BackendCommand } from './spawned-backend.ts';
 
@@ -31,6 +33,25 @@ export function parseBackendCommand(text: string): BackendCommand {
   if (program === undefined || program === '')
     throw new ConfigError('BAD_OPTION', '--command: a program is needed');
   return { program, args };
+}
+
+/** The same with `--socket-path={socket}` and `--shared-dir={dir}` at its end, if `{socket}` is nowhere in it. */
+export function withPlaceholders({ program, args }: BackendCommand): BackendCommand {
+  if (args.some((argument) => argument.includes('{socket}'))) return { program, args };
+  return { program, args: [...args, '--socket-path={socket}', '--shared-dir={dir}'] };
+}
+
+/** Older names of `stress --device`. */
+const OLDER_NAMES: ReadonlyMap<string, DeviceName> = new Map([
+  ['block', 'blk'],
+  ['none', 'any'],
+]);
+
+/** The value of `--device`. @throws {InvalidArgumentError} */
+export function parseDevice(text: string): DeviceName {
+  const device = OLDER_NAMES.get(text) ?? DEVICE_NAMES.find((name) => name === text);
+  if (device === undefined) throw new InvalidArgumentError(`Allowed choices are ${DEVICE_NAMES.join(', ')}.`);
+  return device;
 }
 
 /** @throws {ConfigError} BAD_OPTION unless exactly one of the two is given */

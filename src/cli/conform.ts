@@ -13,15 +13,17 @@ import { reportTap } from '../conformance/reports/tap.ts';
 import { resultLine, summaryText } from '../conformance/reports/terminal.ts';
 import { runSuite } from '../conformance/suite.ts';
 import { ConfigError } from '../errors.ts';
+import {
+  assertOneBackend,
+  type BackendChoice,
+  parseBackendCommand,
+  withPlaceholders,
+} from './backend-command.ts';
 import { readInput, writeReport } from './report-file.ts';
 import { type TextOutput, standardOutput } from './text-output.ts';
 import { VERSION } from './version.ts';
 
-export interface ConformOptions {
-  /** Starts the back-end; `{socket}` and `{dir}` are replaced. */
-  readonly command?: string;
-  /** Where a back-end listens that somebody else started. */
-  readonly socket?: string;
+export interface ConformOptions extends BackendChoice {
   readonly device: DeviceName;
   /** Ids, or beginnings of ids: `memory.add` runs all cases below it. */
   readonly only?: readonly string[];
@@ -74,14 +76,13 @@ async function run(
   output: TextOutput,
 ): Promise<ConformanceReport> {
   const { command, socket, device, timeoutMs } = options;
-  if ((command === undefined) === (socket === undefined))
-    throw new ConfigError('BAD_OPTION', 'one of --command and --socket says where the back-end is');
-  const words = wordsOf(command ?? '');
-  const name = options.name ?? basename(words[0] ?? socket ?? '');
+  assertOneBackend(options);
+  const started = command === undefined ? undefined : withPlaceholders(parseBackendCommand(command));
+  const name = options.name ?? basename(started?.program ?? socket ?? '');
   const backend =
-    socket === undefined
-      ? new BackendProcess({ command: words, name })
-      : new BackendSocket({ path: socket, name });
+    started === undefined
+      ? new BackendSocket({ path: socket ?? '', name })
+      : new BackendProcess({ command: [started.program, ...started.args], name });
   const hasColours = process.stdout.isTTY && options.output === undefined;
   try {
     return await runSuite({
@@ -114,14 +115,6 @@ function chosen(only: readonly string[] | undefined): readonly ConformanceCase[]
 }
 
 const isBelow = (id: string, wanted: string): boolean => id === wanted || id.startsWith(`${wanted}.`);
-
-/** Words separated by spaces; quotes keep spaces. */
-function wordsOf(command: string): readonly string[] {
-  const words = command.match(/(?:[^\s"']|"[^"]*"|'[^']*')+/g) ?? [];
-  return words.map((word) =>
-    word.replaceAll(/"([^"]*)"|'([^']*)'/g, (_, a?: string, b?: string) => a ?? b ?? ''),
-  );
-}
 
 type Renderer = (reports: readonly ConformanceReport[]) => string;
 

@@ -10,6 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { OwnedFd } from '../host/owned-fd.ts';
 import { connectUnix } from '../host/unix-socket.ts';
+import { withPlaceholders } from './backend-command.ts';
 
 const START_TIMEOUT_MS = 10_000;
 const STOP_TIMEOUT_MS = 5000;
@@ -163,9 +164,7 @@ function listens(sockets: string, path: string): boolean {
   });
 }
 
-function argumentsFor({ args }: BackendCommand, socket: string, dir: string): readonly string[] {
-  const filled = args.map((argument) => argument.replaceAll('{socket}', socket).replaceAll('{dir}', dir));
-  return args.some((argument) => argument.includes('{socket}'))
-    ? filled
-    : [...filled, `--socket-path=${socket}`, `--shared-dir=${dir}`];
-}
+const argumentsFor = (command: BackendCommand, socket: string, dir: string): readonly string[] =>
+  withPlaceholders(command).args.map((argument) =>
+    argument.replaceAll('{socket}', socket).replaceAll('{dir}', dir),
+  );

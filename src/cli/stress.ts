@@ -1,6 +1,6 @@
 /** `vhost-user stress`: memory slots of a back-end, up to its limit and one beyond, under I/O. */
 import { randomInt } from 'node:crypto';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -53,7 +53,9 @@ const OPERATIONS = 10_000;
 /** Of what a back-end wrote last, how much is told. */
 const SAID_LINES = 3;
 /** In the directory of a block device: what its command is to serve. */
-const DISK = 'disk';
+const DISK = 'disk.img';
+/** What it was called before. */
+const OLDER_DISK = 'disk';
 const DISK_SIZE = DEFAULT_SHAPE.chunks * DEFAULT_SHAPE.chunkSize;
 
 /**
@@ -122,7 +124,7 @@ function sourceOf({ command, socket = '', device }: StressOptions): BackendSourc
   if (command === undefined)
     return { name: `socket ${socket}`, isFresh: false, start: () => Promise.resolve(foundAt(socket)) };
   const parsed = parseBackendCommand(command);
-  return { name: command, isFresh: true, start: () => OwnedBackend.start(parsed, device === 'block') };
+  return { name: command, isFresh: true, start: () => OwnedBackend.start(parsed, device === 'blk') };
 }
 
 /** One that somebody else started. */
@@ -148,7 +150,9 @@ class OwnedBackend implements StressBackend {
   private constructor(command: BackendCommand, hasDisk: boolean) {
     this.#command = command;
     this.#directory = mkdtempSync(join(tmpdir(), 'vhost-user-stress-'));
-    if (hasDisk) writeFileSync(join(this.#directory, DISK), new Uint8Array(DISK_SIZE));
+    if (!hasDisk) return;
+    writeFileSync(join(this.#directory, DISK), new Uint8Array(DISK_SIZE));
+    symlinkSync(DISK, join(this.#directory, OLDER_DISK));
   }
 
   static async start(command: BackendCommand, hasDisk: boolean): Promise<OwnedBackend> {

@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 /** `vhost-user`: the toolkit's commands. One file each; this one only knows their names. */
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { DEVICE_NAMES, LEVELS } from '../conformance/case.ts';
+import { DEVICE_NAMES, type DeviceName, LEVELS } from '../conformance/case.ts';
+import { parseDevice } from './backend-command.ts';
 import { runConform } from './conform.ts';
 import { runDecode } from './decode.ts';
 import { MAX_DEMO_SLOTS, runDemo } from './demo.ts';
@@ -117,9 +118,9 @@ program
 program
   .command('conform')
   .description('run the conformance suite against a back-end; status 1 if it does not keep the specification')
-  .option('--command <command>', 'starts the back-end; {socket} and {dir} are replaced')
-  .option('--socket <path>', 'where a back-end listens that keeps running')
-  .addOption(new Option('--device <device>', 'whose requests are made').choices(DEVICE_NAMES).default('any'))
+  .option('--command <cmd>', "start a back-end, as often as needed: 'CMD {socket} {dir}'")
+  .option('--socket <path>', 'where one listens that keeps running')
+  .addOption(deviceOption('any'))
   .option('--only <id...>', 'these cases, or all below these names')
   .option('--report <file...>', 'write a report: .json, .tap or .html')
   .option('--timeout <ms>', 'how long an answer may take', positive, 2000)
@@ -148,11 +149,7 @@ program
   )
   .option('--command <cmd>', "start a back-end, as often as needed: 'CMD {socket} {dir}'")
   .option('--socket <path>', 'where one listens')
-  .addOption(
-    new Option('--device <kind>', 'what it is; block: it serves {dir}/disk; none: no I/O')
-      .choices(['fs', 'block', 'none'])
-      .default('fs'),
-  )
+  .addOption(deviceOption('fs'))
   .option('--request-queues <n>', 'queues that carry requests', within(1, 64), 1)
   .option('--crossing', 'some buffers begin in one memory slot and end in the next')
   .option('--slots <n>', 'use so many memory regions at most', positive)
@@ -183,6 +180,16 @@ function endQuietly(stream: NodeJS.WriteStream): void {
   stream.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error;
   });
+}
+
+function deviceOption(byDefault: DeviceName): Option {
+  return new Option(
+    '--device <device>',
+    'what it is; blk: it serves {dir}/disk.img; any: nothing is read or written',
+  )
+    .choices(DEVICE_NAMES)
+    .argParser(parseDevice)
+    .default(byDefault);
 }
 
 function positive(text: string): number {

@@ -1,8 +1,8 @@
 /** Where a stress run writes chunks to and reads them from: what it takes of a device. */
 import type { GuestBuffer } from '../machine/guest-ram.ts';
 
-/** What kind of device the back-end is; `none`: memory comes and goes, and nothing is written or read. */
-export type StoreKind = 'fs' | 'block' | 'none';
+/** What kind of device the back-end is; `any`: memory comes and goes, and nothing is written or read. */
+export type StoreKind = 'fs' | 'blk' | 'any';
 
 export interface StressStore {
   /** Fills the buffer with a version of the chunk and writes it. @throws {Violation} io */

@@ -78,7 +78,7 @@ export class StressMachine implements Disposable {
         ),
         hasDimms: shape.dimms > 0,
         crossesSlots: options.crossesSlots ?? false,
-        hasStore: options.device !== 'none',
+        hasStore: options.device !== 'any',
         canRestart: options.backend.restart !== undefined,
       };
       this.#store = this.#mount();
@@ -217,7 +217,7 @@ export class StressMachine implements Disposable {
 
   #mount(): StressStore {
     const { device = 'fs', timeoutMs } = this.#options;
-    if (device === 'none') return NO_STORE;
+    if (device === 'any') return NO_STORE;
     const Store = device === 'fs' ? SharedFile : Disk;
     return new Store(this.#device, this.shape.chunkSize, timeoutMs);
   }

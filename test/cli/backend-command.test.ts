@@ -1,5 +1,10 @@
 import { expect, test } from 'vitest';
-import { assertOneBackend, parseBackendCommand } from '../../src/cli/backend-command.ts';
+import {
+  assertOneBackend,
+  parseBackendCommand,
+  parseDevice,
+  withPlaceholders,
+} from '../../src/cli/backend-command.ts';
 
 test.each([
   ['virtiofsd --socket-path={socket}', ['virtiofsd', '--socket-path={socket}']],
@@ -13,6 +18,21 @@ test.each([
 
 test.each([`a 'b`, `a "b`, 'a \\', '', '  ', `'' a`])('%j is refused', (text) => {
   expect(() => parseBackendCommand(text)).toThrow(expect.objectContaining({ code: 'BAD_OPTION' }));
+});
+
+test.each([
+  [
+    ['-f', '--socket={socket}'],
+    ['-f', '--socket={socket}'],
+  ],
+  [['-f'], ['-f', '--socket-path={socket}', '--shared-dir={dir}']],
+])('arguments %j come to %j', (args, completed) => {
+  expect(withPlaceholders({ program: 'a', args })).toEqual({ program: 'a', args: completed });
+});
+
+test('devices have the same names everywhere, and stress knows its older ones', () => {
+  expect(['fs', 'blk', 'any', 'block', 'none'].map(parseDevice)).toEqual(['fs', 'blk', 'any', 'blk', 'any']);
+  expect(() => parseDevice('disk')).toThrow('Allowed choices are fs, blk, any.');
 });
 
 test('a back-end is named once', () => {

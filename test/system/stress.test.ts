@@ -98,7 +98,12 @@ describe.skipIf(isMissing)('back-ends of others', () => {
   });
 
   test('the disk of qemu-storage-daemon hangs up at its 33rd region, and does all else', () => {
-    const { report } = stress(storageDaemon('{dir}/disk'), '--device=block', '--seed=1', '--operations=1000');
+    const { report } = stress(
+      storageDaemon('{dir}/disk.img'),
+      '--device=blk',
+      '--seed=1',
+      '--operations=1000',
+    );
     expect(report.limits).toEqual({ advertised: 32, reached: 32, oneMore: 'died' });
     expect(outcomes(report)).toEqual(['violated', 'passed', 'passed']);
   });
