@@ -62,6 +62,10 @@ export class FsDevice implements VhostDevice {
     return this.#server.retryDeferred(complete);
   }
 
+  upkeep(now: number): number {
+    return this.#server.upkeep(now);
+  }
+
   drain(queueIndex: number, complete: CompleteChain): void {
     this.#server.drain(queueIndex, complete);
   }

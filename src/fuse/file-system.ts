@@ -106,6 +106,14 @@ interface Lifecycle {
   destroy?(): void;
   /** The guest drops `nlookup` references to `nodeid` (FORGET, and each entry of BATCH_FORGET). Both are unchecked. */
   forget?(nodeid: number, nlookup: number): void;
+  /**
+   * What can be put off until there is nothing else to do: called before the thread sleeps, and now and then while it
+   * does not.
+   *
+   * @param now milliseconds of the machine's monotonic clock
+   * @returns milliseconds after which to call again even if no request has come; −1 for not before one has
+   */
+  upkeep?(now: number): number;
   /** For a file system whose methods return IN_FLIGHT. */
   readonly inFlight?: InFlight | undefined;
   /** A request that was DEFERRED is answered with an error instead of being tried again: what it waited for is moot. */

@@ -181,6 +181,11 @@ export class FuseServer {
     });
   }
 
+  /** As `FileSystem.upkeep`. */
+  upkeep(now: number): number {
+    return this.#fileSystem.upkeep?.(now) ?? -1;
+  }
+
   /** The device was reset, or the front-end has gone: nothing is mounted any more. Deferred requests are forgotten. */
   reset(): void {
     this.#deferred.clear();

@@ -9,6 +9,7 @@ import { NativeMemory } from './native-memory.ts';
 
 const openAt = bind('openat', 'int', ['int', 'uintptr_t', 'int', 'uint32_t']);
 const closeFd = bind('close', 'int', ['int']);
+const duplicateOnto = bind('dup3', 'int', ['int', 'int', 'int']);
 const control = bind('fcntl', 'int', ['int', 'int', 'int64_t']);
 const nameToHandle = bind('name_to_handle_at', 'int', ['int', 'uintptr_t', 'uintptr_t', 'uintptr_t', 'int']);
 const openByHandle = bind('open_by_handle_at', 'int', ['int', 'uintptr_t', 'int']);
@@ -74,6 +75,12 @@ export function closeFile(fd: number): void {
 export function duplicateFd(fd: number): number {
   const result = control(fd, F_DUPFD_CLOEXEC, 0);
   return result < 0 ? -errno() : result;
+}
+
+/** Makes `target` a descriptor of what `source` is open on; what it was open on before is closed. @returns 0 or −errno */
+export function replaceFd(target: number, source: number): number {
+  const result = duplicateOnto(source, target, O_CLOEXEC);
+  return result < 0 ? -errno() : 0;
 }
 
 /** Sets or clears O_DIRECT of an open file. @returns 0 or −errno; EINVAL where its file system has no direct I/O */

@@ -145,7 +145,13 @@ function answerCreated(
     return slot;
   }
   const isDirect = (createFlags(share, request) & O_DIRECT) !== 0;
-  const row = addHandle(share, fd, slot, isDirect ? HandleFlag.DIRECT : 0);
+  const isFresh = inodes.fresh.is(slot) && inodes.table.fd(slot) === fd;
+  const row = addHandle(
+    share,
+    fd,
+    slot,
+    (isDirect ? HandleFlag.DIRECT : 0) | (isFresh ? HandleFlag.BORROWED : 0),
+  );
   if (row < 0) {
     inodes.references.unlook(slot);
     return row;

@@ -44,7 +44,7 @@ function followDirect(share: Share, row: number, flags: number): void {
   const isDirect = (flags & O_DIRECT) !== 0;
   if (((handles.flags[row]! & HandleFlag.DIRECT) !== 0) === isDirect) return;
   // Where the host's file system has no direct I/O the file stays as it is.
-  if (setDirect(handles.fd[row]!, isDirect) === 0) handles.flags[row]! ^= HandleFlag.DIRECT;
+  if (setDirect(handles.fd[row]!, isDirect) === 0) Atomics.xor(handles.flags, row, HandleFlag.DIRECT);
 }
 
 /** @returns row of an open file, not a directory; or −EBADF */

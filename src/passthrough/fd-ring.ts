@@ -10,6 +10,9 @@ import { InodeFlag } from './inode-row.ts';
 import type { InodeTable } from './inode-table.ts';
 import { HeaderWord, type TableMemory } from './table-memory.ts';
 
+/** Without its descriptor such an inode could not be reached. */
+const STAYS = InodeFlag.KEEP_FD | InodeFlag.FRESH;
+
 export class FdRing {
   readonly #header: Int32Array;
   readonly #slots: Int32Array;
@@ -47,6 +50,20 @@ export class FdRing {
     return fd;
   }
 
+  /** The same, unless somebody uses it just now: then −1. */
+  takeUnused(slot: number): number {
+    const table = this.#table;
+    const fd = table.fd(slot);
+    // First nobody may find it any more, then nobody may be using it.
+    table.setFd(slot, -1);
+    if (this.#inUse.isInodeUsed(slot)) {
+      table.setFd(slot, fd);
+      return -1;
+    }
+    this.#remove(slot);
+    return fd;
+  }
+
   #remove(slot: number): void {
     const table = this.#table;
     const at = table.ringAt(slot);
@@ -70,15 +87,9 @@ export class FdRing {
       if (hand >= header[HeaderWord.RING_COUNT]!) hand = 0;
       const slot = this.#slots[hand]!;
       header[HeaderWord.RING_HAND] = hand;
-      if ((table.flags(slot) & InodeFlag.KEEP_FD) === 0 && !table.isRecent(slot)) {
-        const fd = table.fd(slot);
-        // First nobody may find it any more, then nobody may be using it.
-        table.setFd(slot, -1);
-        if (!this.#inUse.isInodeUsed(slot)) {
-          this.#remove(slot);
-          return fd;
-        }
-        table.setFd(slot, fd);
+      if ((table.flags(slot) & STAYS) === 0 && !table.isRecent(slot)) {
+        const fd = this.takeUnused(slot);
+        if (fd >= 0) return fd;
       }
       table.setRecent(slot, 0);
       header[HeaderWord.RING_HAND] = hand + 1;

@@ -5,6 +5,7 @@ import { Fopen, FUSE_OPEN_KILL_SUIDGID, FuseRelease } from '../../protocol/fuse-
 import { FlushIn, FsyncIn, OpenIn, ReleaseIn } from '../../protocol/fuse-requests.ts';
 import type { FuseRequest } from '../fuse/request.ts';
 import { syncFile } from '../host/files-io.ts';
+import { LOCK_UN, lockFile } from '../host/files-lock.ts';
 import {
   closeFile,
   duplicateFd,
@@ -23,6 +24,10 @@ import { HandleFlag } from './handle-table.ts';
 import type { CachePolicy } from './options.ts';
 import { keepPrivileges, losePrivileges } from './privileges.ts';
 import type { Share } from './share.ts';
+import { S_IFREG } from './stat-buffer.ts';
+
+/** Answer of `reopen`, outside the range of errnos. */
+const NOT_LINGERING = -0x1_0000;
 
 /** Flags of the guest that mean something on the host too. O_APPEND is not one: see `write`. */
 const PASSED = O_ACCMODE | O_TRUNC | O_NONBLOCK | O_SYNC;
@@ -75,16 +80,37 @@ export function opendir(share: Share, request: FuseRequest): number {
 /** Opens an inode with the guest's flags. @returns row of the handle, or −errno */
 export function openInode(share: Share, slot: number, flags: number, killsPrivilege: boolean): number {
   const { inodes } = share;
-  const dropped = killsPrivilege && losePrivileges(share, inodes.opener.fdOf(slot));
   const wanted = hostFlags(share, flags);
+  const isReader = wanted === O_RDONLY && !killsPrivilege && inodes.table.format(slot) === S_IFREG;
+  if (isReader && !inodes.lingering.isEmpty) {
+    const row = reopen(share, slot);
+    if (row !== NOT_LINGERING) return row;
+  }
+  const dropped = killsPrivilege && losePrivileges(share, inodes.opener.fdOf(slot));
   let fd = inodes.opener.open(slot, wanted);
   // A file that the host lets nobody but append to.
   if (fd === -Errno.EPERM && (flags & O_APPEND) !== 0) fd = inodes.opener.open(slot, wanted | O_APPEND);
   if (killsPrivilege) keepPrivileges(share, dropped);
-  return fd < 0 ? fd : addHandle(share, fd, slot, (wanted & O_DIRECT) === 0 ? 0 : HandleFlag.DIRECT);
+  if (fd < 0) return fd;
+  const mark = isReader ? HandleFlag.READER : (wanted & O_DIRECT) === 0 ? 0 : HandleFlag.DIRECT;
+  return addHandle(share, fd, slot, mark);
 }
 
-/** Notes an open file; takes the descriptor. @returns row of the handle, or −ENFILE */
+/** Opens a file anew by a descriptor that was not closed yet. @returns row of the handle, −errno, or NOT_LINGERING */
+function reopen({ memory, inodes, handles, budget }: Share, slot: number): number {
+  memory.acquire();
+  const fd = inodes.table.isLive(slot) ? inodes.lingering.takeReader(slot) : -1;
+  const row = fd < 0 ? -1 : handles.insert(fd, slot, HandleFlag.READER);
+  if (row >= 0) inodes.references.pin(slot);
+  memory.release();
+  if (fd < 0) return NOT_LINGERING;
+  if (row >= 0) return row;
+  closeFile(fd);
+  budget.giveBack();
+  return -Errno.ENFILE;
+}
+
+/** Notes an open file; takes the descriptor, unless it is borrowed. @returns row of the handle, or −ENFILE */
 export function addHandle(share: Share, fd: number, slot: number, flags: number): number {
   const { memory, inodes } = share;
   memory.acquire();
@@ -93,11 +119,12 @@ export function addHandle(share: Share, fd: number, slot: number, flags: number)
   const row = isKnown ? share.handles.insert(fd, slot, flags) : -1;
   if (row >= 0) inodes.references.pin(slot);
   memory.release();
+  const isOwn = (flags & HandleFlag.BORROWED) === 0;
   if (row < 0) {
-    closeFile(fd);
+    if (isOwn) closeFile(fd);
     return isKnown ? -Errno.ENFILE : -Errno.ESTALE;
   }
-  share.budget.take();
+  if (isOwn) share.budget.take();
   return row;
 }
 
@@ -108,16 +135,33 @@ export function closeHandle(share: Share, row: number): number {
   const isOpen = handles.remove(row);
   if (isOpen && !inUse.leaveHandle(row)) settleHandle(share, row);
   inodes.references.unlock();
+  inodes.fresh.endSome();
   return isOpen ? 0 : -Errno.EBADF;
 }
 
 /** Under the lock. */
 function settleHandle({ handles, budget, inodes }: Share, row: number): void {
   const slot = handles.inode[row]!;
-  inodes.references.toClose.add(handles.fd[row]!);
-  budget.giveBack();
+  const fd = handles.fd[row]!;
+  const flags = handles.flags[row]!;
+  const { references, fresh, table, mounts } = inodes;
+  const isReader =
+    (flags & (HandleFlag.READER | HandleFlag.LOCKED | HandleFlag.DIRECT)) === HandleFlag.READER;
+  const mayLinger = isReader && !budget.isFull && !mounts.flushMatters(table.mount(slot));
   handles.recycle(row);
-  inodes.references.unpin(slot);
+  // An open file keeps its inode: from here on it may be gone.
+  references.unpin(slot);
+  if ((flags & HandleFlag.BORROWED) !== 0) {
+    // Not settled if another thread uses it: it may be looked up again before.
+    fresh.closed(slot);
+    return;
+  }
+  if (mayLinger && table.isLive(slot)) {
+    fresh.keepReader(slot, fd);
+    return;
+  }
+  references.toClose.add(fd);
+  budget.giveBack();
 }
 
 /** Gives up what was left to threads that were using it, and are not any more. */
@@ -128,6 +172,7 @@ export function settleLeftovers(share: Share): void {
     if (value > 0) inodes.references.settleLeft(value);
     else settleHandle(share, ~value);
   inodes.references.unlock();
+  inodes.fresh.endSome();
 }
 
 /** `struct fuse_open_out` at word `at` of the reply. @returns its size */
@@ -155,7 +200,10 @@ export function release(share: Share, request: FuseRequest): number {
   if ((request.u32(ReleaseIn.offset.releaseFlags) & FuseRelease.FLUSH) !== 0)
     dropLocks(share, row, request, ReleaseIn.offset.lockOwner);
   if (share.locks.count > 0) share.locks.dropHandle(share.handles.inode[row]!, row);
-  return closeHandle(share, row); // and with it the flock lock
+  // Closing it does not release a flock lock if the descriptor lingers.
+  const { handles } = share;
+  if ((handles.flags[row]! & HandleFlag.LOCKED) !== 0) lockFile(handles.fd[row]!, LOCK_UN);
+  return closeHandle(share, row);
 }
 
 /** A process closed a descriptor of this file: its fcntl locks go, and errors of writing back show. */

@@ -19,6 +19,12 @@ export const HandleFlag = {
   STARTED: 2,
   /** The host's descriptor has O_DIRECT. */
   DIRECT: 4,
+  /** A file open for reading and nothing else: may serve again. */
+  READER: 8,
+  /** It has, or had, a flock lock. */
+  LOCKED: 16,
+  /** The descriptor is the inode's, which was created with it. */
+  BORROWED: 32,
 } as const;
 
 export class HandleTable {

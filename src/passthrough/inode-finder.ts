@@ -20,6 +20,7 @@ import {
 } from '../host/files-open.ts';
 import { NativeMemory } from '../host/native-memory.ts';
 import type { FileHandles } from './file-handles.ts';
+import type { FreshInodes } from './fresh-inodes.ts';
 import type { InodeOpener, InodeParts } from './inode-opener.ts';
 import type { InodeReferences } from './inode-references.ts';
 import { InodeFlag } from './inode-row.ts';
@@ -178,6 +179,25 @@ export class InodeFinder {
     } else if (mountFd >= 0) this.#references.toClose.add(mountFd);
     if (!isTaken) this.#references.toClose.add(fd);
     return slot;
+  }
+
+  /**
+   * Inserts the inode that `fd` was just created as, and marks it. Only where a file handle will do later, and where
+   * closing a file means nothing to its file system. Under the lock.
+   *
+   * @returns its row, which owns the descriptor; or −1
+   */
+  insertFresh(fd: number, fresh: FreshInodes): number {
+    const mount = this.#mounts.find(this.#stat.words);
+    if (mount < 0 || !this.mayHandle() || this.#mounts.flushMatters(mount)) return -1;
+    const slot = this.insert(mount);
+    if (slot < 0) return -1;
+    // From here on another thread may be told to forget it.
+    this.#parts.inUse.markInode(slot);
+    if (fresh.begin(slot, fd)) return slot;
+    this.#mounts.release(mount);
+    this.#table.recycle(slot);
+    return -1;
   }
 
   /** With the handle read. Under the lock. */

@@ -17,6 +17,7 @@ import type { InUse } from './in-use.ts';
 import type { InodeNames } from './inode-names.ts';
 import { InodeFlag } from './inode-row.ts';
 import type { InodeTable } from './inode-table.ts';
+import type { Lingering } from './lingering.ts';
 import type { MountTable } from './mount-table.ts';
 import { S_IFDIR, S_IFREG, type StatBuffer } from './stat-buffer.ts';
 import type { TableMemory } from './table-memory.ts';
@@ -28,6 +29,7 @@ export interface InodeParts {
   readonly table: InodeTable;
   readonly mounts: MountTable;
   readonly ring: FdRing;
+  readonly lingering: Lingering;
   readonly names: InodeNames;
   readonly fileHandles: FileHandles;
   readonly budget: FdBudget;
@@ -42,9 +44,13 @@ export class InodeOpener {
   /** A name, NUL-terminated, for openat. */
   readonly #name = NativeMemory.allocate(256);
 
-  constructor(parts: InodeParts) {
+  /** Closes what is open though nobody needs it. @returns false if there was nothing */
+  readonly #shed: () => boolean;
+
+  constructor(parts: InodeParts, shed: () => boolean) {
     this.#parts = parts;
     this.#table = parts.table;
+    this.#shed = shed;
   }
 
   /** An O_PATH descriptor of the inode, lent while it is marked. Or −errno. */
@@ -61,6 +67,7 @@ export class InodeOpener {
   }
 
   #evict(): boolean {
+    if (this.#shed()) return true;
     const { memory, ring } = this.#parts;
     memory.acquire();
     const fd = ring.evict();

@@ -7,7 +7,7 @@
 import { InodeFlag } from './inode-row.ts';
 import { type InodeTable, ROOT_SLOT } from './inode-table.ts';
 import type { InodeParts } from './inode-opener.ts';
-import { COLD_ROWS } from './table-memory.ts';
+import { COLD_ROWS, HeaderWord } from './table-memory.ts';
 import { ToClose } from './to-close.ts';
 
 export class InodeReferences {
@@ -100,9 +100,16 @@ export class InodeReferences {
 
   /** @returns the directory that nobody needs now either, or 0 */
   #settle(slot: number): number {
-    const { ring, names, mounts } = this.#parts;
+    const { memory, ring, lingering, names, mounts, budget } = this.#parts;
     const table = this.#table;
     if (table.fd(slot) >= 0) this.toClose.add(ring.take(slot));
+    if (!lingering.isEmpty)
+      for (let fd = lingering.takeReader(slot); fd >= 0; fd = lingering.takeReader(slot)) {
+        this.toClose.add(fd);
+        budget.giveBack();
+      }
+    if ((table.flags(slot) & InodeFlag.FRESH) !== 0) memory.header[HeaderWord.FRESH_COUNT]! -= 1;
+    table.clearFlags(slot, InodeFlag.FRESH | InodeFlag.LENT);
     const mount = table.mount(slot);
     const isMountGone = mounts.release(mount);
     const parent = names.drop(slot);

@@ -53,4 +53,8 @@ export const InodeFlag = {
   /** Descriptor, mount and name are given up already. */
   BARE: 32,
   HAS_HANDLE: 64,
+  /** Just created: the descriptor is the one it was created with. See `fresh-inodes.ts`. */
+  FRESH: 128,
+  /** The guest still has it open, by that very descriptor. */
+  LENT: 256,
 } as const;

@@ -18,20 +18,30 @@ import {
   openHandle,
 } from '../host/files-open.ts';
 import type { FileHandles } from './file-handles.ts';
+import { FreshInodes } from './fresh-inodes.ts';
 import { InodeFinder } from './inode-finder.ts';
 import { InodeOpener, type InodeParts } from './inode-opener.ts';
 import { InodeReferences } from './inode-references.ts';
 import { InodeFlag } from './inode-row.ts';
 import { type InodeTable, ROOT_SLOT } from './inode-table.ts';
+import type { Lingering } from './lingering.ts';
 import type { MountTable } from './mount-table.ts';
 import type { InodeFileHandles } from './options.ts';
 import { S_IFDIR, type StatBuffer } from './stat-buffer.ts';
+
+/** Rows with one of these can be reached without a name. */
+const REACHABLE = InodeFlag.HAS_HANDLE | InodeFlag.FRESH;
+
+/** Answer of `beforeUnlink` for the last name of a fresh inode, less its row; below it, any −errno. */
+const FRESH = -0x1_0000;
 
 export class InodeStore {
   readonly table: InodeTable;
   readonly mounts: MountTable;
   readonly opener: InodeOpener;
   readonly references: InodeReferences;
+  readonly fresh: FreshInodes;
+  readonly lingering: Lingering;
   /** Attributes of the file last looked up. */
   readonly stat: StatBuffer;
   /** What makes a nodeid of the inode last looked up. */
@@ -45,8 +55,10 @@ export class InodeStore {
     this.table = parts.table;
     this.mounts = parts.mounts;
     this.stat = parts.stat;
-    this.opener = new InodeOpener(parts);
+    this.lingering = parts.lingering;
+    this.opener = new InodeOpener(parts, () => this.fresh.shed());
     this.references = new InodeReferences(parts);
+    this.fresh = new FreshInodes(parts, this.references);
     this.#fileHandles = parts.fileHandles;
     this.#finder = new InodeFinder(parts, this.opener, this.references);
   }
@@ -134,7 +146,8 @@ export class InodeStore {
   }
 
   /**
-   * The inode a descriptor is open on (for real), counted as a lookup: what was just created. `fd` stays the caller's.
+   * The inode a descriptor is open on (for real), counted as a lookup: what was just created. `fd` stays the caller's,
+   * unless `fresh.is` the inode: then it is marked, and lends the descriptor to the file opened with it.
    * The name is as for `lookup`; length 0 when it has none.
    */
   lookupFd(fd: number, parent: number, octets: Uint8Array, start: number, length: number): number {
@@ -143,6 +156,7 @@ export class InodeStore {
     const { memory } = this.#parts;
     memory.acquire();
     let slot = this.#finder.known(false);
+    if (slot < 0) slot = length > 0 ? this.#finder.insertFresh(fd, this.fresh) : -1;
     if (slot < 0) {
       const mayHandle = this.#finder.mayHandle();
       memory.release();
@@ -159,7 +173,8 @@ export class InodeStore {
     if (!table.isLive(slot)) this.references.revive(slot);
     table.addLookups(slot, 1);
     this.foundSerial = table.serial(slot);
-    if (length > 0 && !table.hasHandle(slot)) this.references.noteName(slot, parent, octets, start, length);
+    if (length > 0 && (table.flags(slot) & REACHABLE) === 0)
+      this.references.noteName(slot, parent, octets, start, length);
   }
 
   /** Reads the inode's attributes into `stat`. @returns 0 or −errno */
@@ -177,14 +192,28 @@ export class InodeStore {
     return openFile(dirfd, name, O_PATH | O_NOFOLLOW, 0);
   }
 
+  /** The same for a file's name that is not to become another's: a fresh inode, which is marked, is told by it alone. */
+  beforeUnlink(dirfd: number, name: number): number {
+    if (!this.fresh.any || this.stat.readName(dirfd, name) < 0) return this.beforeRemoval(dirfd, name);
+    const { memory, inUse } = this.#parts;
+    memory.acquire();
+    const slot = this.#finder.known(false);
+    const isFresh = slot >= 0 && this.table.isLive(slot) && this.fresh.is(slot);
+    if (isFresh) inUse.markInode(slot);
+    memory.release();
+    if (!isFresh) return this.beforeRemoval(dirfd, name);
+    return this.stat.words[StatxWord.nlink] === 1 ? FRESH - slot : -Errno.EEXIST;
+  }
+
   /**
    * The name is gone. If the inode behind it is known and cannot be found again, its descriptor is kept, so that the guest
    * can go on using it.
    *
-   * @param fd what `beforeRemoval` answered
+   * @param fd what `beforeRemoval` or `beforeUnlink` answered
    * @param dirfd with `name`: what may still be the very name, since renaming to another name of the same file does nothing
    */
   afterRemoval(fd: number, dirfd: number, name: number): void {
+    if (fd <= FRESH) this.keepOpen(FRESH - fd);
     if (fd < 0) return;
     const { words } = this.stat;
     if (this.stat.readFd(fd) < 0 || (words[StatxWord.nlink] !== 0 && this.#isStillThere(fd, dirfd, name))) {
@@ -197,7 +226,7 @@ export class InodeStore {
     let isTaken = false;
     if (slot >= 0 && this.table.isLive(slot)) {
       const isDirectory = this.table.format(slot) === S_IFDIR;
-      if (isDirectory || words[StatxWord.nlink] === 0 || !this.table.hasHandle(slot)) {
+      if (isDirectory || words[StatxWord.nlink] === 0 || (this.table.flags(slot) & REACHABLE) === 0) {
         isTaken = this.table.fd(slot) < 0 && room === 0 && ring.add(slot, fd);
         this.table.setFlags(slot, InodeFlag.KEEP_FD);
       }
@@ -221,7 +250,7 @@ export class InodeStore {
     return isSame || this.stat.readFd(fd) < 0;
   }
 
-  /** The inode has no name: its descriptor, which is open, is all there is. */
+  /** The inode has no name: its descriptor, which is open, is all there is. The row is marked. */
   keepOpen(slot: number): void {
     const { memory } = this.#parts;
     memory.acquire();
@@ -249,7 +278,7 @@ export class InodeStore {
   ): void {
     if (this.#parts.names.count === 0 || this.stat.readName(dirfd, name) < 0) return;
     const slot = this.#finder.lockedKnown(dirfd, name, 0);
-    if (slot >= 0 && this.table.isLive(slot) && !this.table.hasHandle(slot))
+    if (slot >= 0 && this.table.isLive(slot) && (this.table.flags(slot) & REACHABLE) === 0)
       this.references.noteName(slot, parent, octets, start, length);
     this.references.unlock();
   }

@@ -74,6 +74,7 @@ function flock(share: Share, request: FuseRequest, row: number): number {
   const type = request.u32(TYPE);
   if (type > F_UNLCK) return -Errno.EINVAL;
   const operation = type === F_UNLCK ? LOCK_UN : type === F_RDLCK ? LOCK_SH : LOCK_EX;
+  Atomics.or(share.handles.flags, row, HandleFlag.LOCKED);
   const result = lockFile(share.handles.fd[row]!, operation | LOCK_NB);
   return result === -Errno.EAGAIN && request.opcode === FuseOpcode.SETLKW ? DEFERRED : result;
 }

@@ -78,7 +78,8 @@ function remove(share: Share, request: FuseRequest, flags: number): number {
   const dirfd = inodes.opener.fdOf(parent);
   if (dirfd < 0) return dirfd;
   const name = request.nameAddress[0]!;
-  const removed = inodes.beforeRemoval(dirfd, name);
+  const isFile = flags === 0;
+  const removed = isFile ? inodes.beforeUnlink(dirfd, name) : inodes.beforeRemoval(dirfd, name);
   const result = removeName(dirfd, name, flags);
   if (result === 0) inodes.afterRemoval(removed, -1, 0);
   else if (removed >= 0) closeFile(removed);

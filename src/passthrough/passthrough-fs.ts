@@ -146,11 +146,19 @@ export class PassthroughFs implements FileSystem, Disposable {
     for (let row = 1; row < share.handles.top; row += 1)
       if (share.handles.isOpen(row)) files.closeHandle(share, row);
     share.inodes.references.forgetAll();
+    share.inodes.fresh.closeAll();
     this.#end(0);
   }
 
   forget(nodeid: number, nlookup: number): void {
     this.#share.inodes.references.forget(nodeid, nlookup);
+  }
+
+  /** Ends what was kept open for a moment. */
+  upkeep(now: number): number {
+    const wait = this.#share.inodes.fresh.endDue(now);
+    if (wait >= 0) this.#end(0);
+    return wait;
   }
 
   cancel(request: FuseRequest): void {

@@ -11,6 +11,7 @@ import { InUse } from './in-use.ts';
 import { InodeNames } from './inode-names.ts';
 import { InodeStore } from './inode-store.ts';
 import { InodeTable } from './inode-table.ts';
+import { Lingering } from './lingering.ts';
 import { LockTable } from './lock-table.ts';
 import { MountTable } from './mount-table.ts';
 import { OctetPool } from './octet-pool.ts';
@@ -66,6 +67,7 @@ export class ShareState implements Share {
       table,
       mounts: new MountTable(memory),
       ring: new FdRing(memory, table, budget, inUse),
+      lingering: new Lingering(memory),
       names: new InodeNames(memory, table, pool),
       fileHandles: new FileHandles(),
       budget,

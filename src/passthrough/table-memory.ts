@@ -25,6 +25,7 @@ export const HeaderWord = {
   /** How inodes are held: index in `HELD_BY`. */
   HELD_BY: 4,
   FDS_USED: 5,
+  FRESH_COUNT: 6,
   INODE_COUNT: 8,
   INODE_TOP: 9,
   INODE_FREE: 10,
@@ -45,6 +46,11 @@ export const HeaderWord = {
   RANGE_TOP: 25,
   RANGE_FREE: 26,
   WAITER_COUNT: 27,
+  LINGER_HEAD: 28,
+  LINGER_TAIL: 29,
+  /** Where the tail was when the period began, and when that was. */
+  LINGER_MARK: 30,
+  LINGER_SINCE: 7,
   OCTETS_TOP: 31,
   /** Then one for each size of chunk. */
   OCTETS_FREE: 32,
@@ -60,6 +66,9 @@ const HANDLE_ARRAYS = 7;
 const MAX_HANDLES = 2 ** 20;
 export const MAX_MOUNTS = 2 ** 12;
 export const COLD_ROWS = 2 ** 15;
+/** A power of two. */
+export const MAX_LINGERING = 64;
+const LINGERING_WORDS = 2 * MAX_LINGERING;
 export const MAX_LEFTOVERS = 4 * MAX_THREADS * MARKS_PER_THREAD;
 export const MAX_CARRIERS = 2 ** 16;
 export const CARRIER_WORDS = 12;
@@ -102,6 +111,7 @@ export class TableMemory implements Disposable {
   readonly mounts: Uint32Array;
   readonly cold: Int32Array;
   readonly ring: Int32Array;
+  readonly lingering: Int32Array;
   /** First rows of the chains of inodes with the same hash. */
   readonly buckets: GrowingWords;
   /** One word of each handle's row after the other: an array each. */
@@ -145,6 +155,7 @@ export class TableMemory implements Disposable {
     this.mounts = unsigned(MAX_MOUNTS * MOUNT_WORDS);
     this.cold = words(COLD_ROWS);
     this.ring = words(ringSize(fdLimit));
+    this.lingering = words(LINGERING_WORDS);
     this.handleWords = Array.from({ length: HANDLE_ARRAYS }, () => words(handleRows(fdLimit)));
     this.carrierBuckets = words(CARRIER_BUCKETS);
     this.carriers = words(MAX_CARRIERS * CARRIER_WORDS);
@@ -250,6 +261,7 @@ function restSize(fdLimit: number): number {
     MAX_MOUNTS * MOUNT_WORDS,
     COLD_ROWS,
     ringSize(fdLimit),
+    LINGERING_WORDS,
     ...Array.from({ length: HANDLE_ARRAYS }, () => handleRows(fdLimit)),
     CARRIER_BUCKETS,
     MAX_CARRIERS * CARRIER_WORDS,

@@ -62,6 +62,14 @@ export interface VhostDevice {
    * @returns true if some want to be tried again
    */
   retryDeferred?(complete: CompleteChain): boolean;
+  /**
+   * What can be put off until there is nothing else to do: called before the thread sleeps, and now and then while it
+   * does not.
+   *
+   * @param now milliseconds of the machine's monotonic clock
+   * @returns milliseconds after which to call again even if no request has come; −1 for not before one has
+   */
+  upkeep?(now: number): number;
   /** For a device that hands work to the kernel and goes on meanwhile. */
   readonly completions?: Completions | undefined;
   /** The queue is being stopped: every deferred chain of it must be completed before this returns. */

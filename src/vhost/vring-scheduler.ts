@@ -28,6 +28,8 @@ const POLL_MS = 1;
 const LOOKS = 16;
 /** Milliseconds after which kicks of other rings, and the socket, are looked for however busy the polled rings are. */
 const MAX_RUN_MS = 0.2;
+/** Turns after which the device is asked to keep up although there is more to do. */
+const RUNS_UNTIL_UPKEEP = 64;
 
 interface Options {
   readonly device: VhostDevice;
@@ -63,6 +65,7 @@ export class VringScheduler {
   #idleSince = 0;
   #isAsleep = false;
   #nextRetry = 0;
+  #runs = 0;
   /** Some of what is deferred wants to be tried again now and then. */
   #isRetrying = false;
   readonly #isWanted: () => boolean;
@@ -94,11 +97,13 @@ export class VringScheduler {
    */
   run(): number {
     if (this.#isAsleep) this.#wake();
+    this.#runs = (this.#runs + 1) % RUNS_UNTIL_UPKEEP;
+    if (this.#runs === 0) this.#device.upkeep?.(monotonicMs());
     let began = 0;
     for (;;) {
       const wait = this.#round();
       if (wait === 0) return 0;
-      if (this.#awake.length === 0 && !this.#hasAnswered) return wait;
+      if (this.#awake.length === 0 && !this.#hasAnswered) return this.#keepUp(wait);
       const now = monotonicMs();
       began ||= now;
       if (this.#hasAnswered) this.#idleSince = now;
@@ -109,8 +114,15 @@ export class VringScheduler {
         if (this.#isWanted() || this.#rest()) return 0;
       }
       this.#isAsleep = true;
-      return wait;
+      return this.#keepUp(wait);
     }
+  }
+
+  /** Has the device do what it has put off. @param wait milliseconds to sleep, −1 for ever. @returns the same, or less */
+  #keepUp(wait: number): number {
+    if (this.#device.upkeep === undefined) return wait;
+    const until = this.#device.upkeep(monotonicMs());
+    return until < 0 || (wait >= 0 && wait < until) ? wait : Math.ceil(until);
   }
 
   /** Judges the sleep that a request has ended, if one has. */

@@ -98,6 +98,7 @@ class BusyGuest {
       (): void => this.#rmdir(),
       (): void => this.#list(),
       (): void => this.#lock(),
+      (): void => void this.#fs.upkeep(performance.timeOrigin + performance.now()),
     ];
     for (let i = 0; i < steps; i += 1) moves[this.#random(moves.length)]!();
     while (this.#open.length > 0) this.#release();
