@@ -178,7 +178,9 @@ function declare(): Command {
     .option('--exit-on-disconnect', 'end when the front-end disconnects, as virtiofsd does')
     .option('--no-exit-on-disconnect', 'serve the next front-end (default with --socket-path)')
     .addOption(
-      new Option('--log-level <level>', 'what to log').choices(Object.keys(LOG_LEVELS)).default('info'),
+      new Option('--log-level <level>', 'what to log to stderr: lines of JSON, or text on a terminal')
+        .choices(Object.keys(LOG_LEVELS))
+        .default('info'),
     )
     .option('--print-capabilities', 'print what this back-end offers (vhost-user.json) and exit')
     .addOption(new Option('-d', 'log at debug level (deprecated)').hideHelp())

@@ -259,5 +259,6 @@ connect, reset, start, three memslots plugged, two unplugged, one plugged again,
 ends with realizing the device. A cell names the operations that failed and the code of the error that each threw (\`strict\`) or reported
 (\`qemu\`); then whether the device goes on. Where the connection is given up, changes of guest memory go on without the back-end,
 and \`reconnect\` takes another. No wait is longer than the deadline (5 s by default), and no answer is taken for that to
-another request: where QEMU is out of step for ever, ours ends the connection. QEMU runs on where a guest hangs on a dead share.
+another request: where QEMU is out of step for ever, ours ends the connection. "Runs on, the share is dead": QEMU does, and whoever uses
+the share in the guest hangs.
 `;
