@@ -52,6 +52,7 @@ export class ThreadGroup {
   async run(setup: DeviceThreadSetup): Promise<number> {
     const allEnded = new Promise<void>((resolve) => (this.#onEnd = resolve));
     const thread = this.#start('device-thread', setup);
+    if (thread === undefined) return 1;
     thread.on('message', (report: DeviceThreadReport) => {
       if (report.kind === 'refused') this.#refusal = new ConfigError(report.code, report.message);
       else this.#startQueueThread(report.setup);
@@ -63,9 +64,7 @@ export class ThreadGroup {
 
   #startQueueThread(setup: QueueThreadSetup): void {
     const { thread: number, threads, gateAddress, answerFd } = setup;
-    const thread = this.#start('queue-thread', setup);
-    thread.on('exit', (status) => {
-      if (status === 0) return;
+    this.#start('queue-thread', setup, () => {
       // Whoever waits for it, or for its turn to end, waits no more.
       const gateMemory = NativeMemory.at(gateAddress, TurnGate.bytesFor(threads));
       new TurnGate(gateMemory, threads, number).bury(number);
@@ -73,21 +72,43 @@ export class ThreadGroup {
     });
   }
 
-  #start(name: 'device-thread' | 'queue-thread', setup: DeviceThreadSetup | QueueThreadSetup): Worker {
-    const transferList = 'port' in setup ? [setup.port] : [];
-    const thread = new Worker(new URL(`./${name}.js`, this.#options.directory ?? import.meta.url), {
-      workerData: setup,
-      transferList,
-      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MIB },
-    });
-    this.#running += 1;
-    thread.on('error', (error) => {
+  /** @param onFailure called once the thread is no more, if it did not end by itself */
+  #start(
+    name: 'device-thread' | 'queue-thread',
+    setup: DeviceThreadSetup | QueueThreadSetup,
+    onFailure: () => void = () => undefined,
+  ): Worker | undefined {
+    const fail = (error: unknown): void => {
       // What follows from the first failure is no news.
       if (!this.#hasFailed) this.#options.log.fatal({ err: error, thread: name }, 'thread_failed');
+    };
+    let thread: Worker;
+    try {
+      thread = new Worker(new URL(`./${name}.js`, this.#options.directory ?? import.meta.url), {
+        workerData: setup,
+        transferList: 'port' in setup ? [setup.port] : [],
+        resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MIB },
+      });
+    } catch (error) {
+      // The kernel gives no more threads.
+      fail(error);
+      onFailure();
+      this.#failed();
+      return undefined;
+    }
+    this.#running += 1;
+    // A thread that fails before its first line of code ends with status 0.
+    let hasFailed = false;
+    thread.on('error', (error) => {
+      hasFailed = true;
+      fail(error);
     });
     thread.on('exit', (status) => {
       this.#running -= 1;
-      if (status !== 0) this.#failed();
+      if (hasFailed || status !== 0) {
+        onFailure();
+        this.#failed();
+      }
       if (this.#running === 0) this.#onEnd();
     });
     return thread;

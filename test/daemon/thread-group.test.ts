@@ -11,7 +11,14 @@ import { type Log, SILENT_LOG } from '../../src/log.ts';
 const THREADS = 2;
 const QUEUE_THREAD = 1;
 
-function stage({ isFailing, isStuck = false }: { readonly isFailing: boolean; readonly isStuck?: boolean }) {
+interface Stage {
+  readonly isFailing: boolean;
+  readonly isStuck?: boolean;
+  /** Of the queue thread's setup. */
+  readonly more?: object;
+}
+
+function stage({ isFailing, isStuck = false, more = {} }: Stage) {
   const stop = new OwnedFd(createEventfd());
   const answer = new OwnedFd(createEventfd());
   const gateMemory = NativeMemory.allocate(TurnGate.bytesFor(THREADS));
@@ -23,6 +30,7 @@ function stage({ isFailing, isStuck = false }: { readonly isFailing: boolean; re
     threads: THREADS,
     gateAddress: gateMemory.address,
     answerFd: answer.fd,
+    ...more,
   };
   const setup = { stopFd: stop.fd, isStuck, queueThread } as unknown as DeviceThreadSetup;
   const gates = [0, QUEUE_THREAD].map((thread) => new TurnGate(gateMemory, THREADS, thread));
@@ -43,6 +51,26 @@ test('a queue thread that fails stops the others, wakes who waits for it, and is
   expect(drainEventfd(answer.fd)).toBe(0);
   expect(gates[0]!.isDeadThread(QUEUE_THREAD)).toBe(true);
   gates[0]!.waitForOthers();
+});
+
+test.each([
+  ['fails before its first line of code, which is status 0', { failsWith0: true }],
+  ['cannot be started, as for want of threads', { port: 'no port' }],
+])('a queue thread that %s is a failure, too', async (_, more) => {
+  const { answer, stop, fatal, log, setup, gates } = stage({ isFailing: true, more });
+  const threads = new ThreadGroup({ log, stopFd: stop.fd, onStuck: never, directory });
+  expect(await threads.run(setup)).toBe(1);
+  expect(fatal).toEqual([expect.objectContaining({ thread: 'queue-thread' })]);
+  expect(drainEventfd(answer.fd)).toBe(0);
+  expect(gates[0]!.isDeadThread(QUEUE_THREAD)).toBe(true);
+});
+
+test('a device thread that cannot be started is status 1', async () => {
+  const { stop, fatal, log, setup } = stage({ isFailing: false });
+  const nowhere = new URL('http://localhost/');
+  const threads = new ThreadGroup({ log, stopFd: stop.fd, onStuck: never, directory: nowhere });
+  expect(await threads.run(setup)).toBe(1);
+  expect(fatal).toEqual([expect.objectContaining({ thread: 'device-thread' })]);
 });
 
 test('when the others do not stop then, the process is ended', async () => {

@@ -3,7 +3,7 @@ import { readSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 
 const { port1: port } = new MessageChannel();
-parentPort.postMessage({ kind: 'startQueueThread', setup: { ...workerData.queueThread, port } }, [port]);
+parentPort.postMessage({ kind: 'startQueueThread', setup: { port, ...workerData.queueThread } }, [port]);
 const timer = setInterval(() => {
   try {
     readSync(workerData.stopFd, Buffer.alloc(8));
