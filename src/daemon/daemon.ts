@@ -11,7 +11,7 @@ import { performance } from 'node:perf_hooks';
 import type { Logger } from 'pino';
 import { ConfigError } from '../errors.ts';
 import { createEventfd, signalEventfd } from '../host/eventfd.ts';
-import { setOpenFilesLimit } from '../host/limits.ts';
+import { openFilesLimit, setOpenFilesLimit } from '../host/limits.ts';
 import { OwnedFd } from '../host/owned-fd.ts';
 import { exitNow } from '../host/process-exit.ts';
 import { Listener } from './listener.ts';
@@ -20,6 +20,9 @@ import type { DaemonOptions } from './options.ts';
 import { ThreadGroup } from './thread-group.ts';
 
 const DEFAULT_OPEN_FILES = 1_000_000;
+/** Descriptors that a daemon cannot start without: half as many are open then, the others while code is loaded. */
+const OPEN_FILES = 128;
+const OPEN_FILES_PER_THREAD = 16;
 /** Milliseconds after a signal in which another one means the same. */
 const PATIENCE_MS = 1000;
 const STOP_SIGNALS = ['SIGTERM', 'SIGINT'] as const;
@@ -32,7 +35,7 @@ const STOP_SIGNALS = ['SIGTERM', 'SIGINT'] as const;
  */
 export async function runDaemon(options: DaemonOptions): Promise<number> {
   const log = createLogger(options.logLevel);
-  limitOpenFiles(options.openFilesLimit);
+  limitOpenFiles(options);
   using stop = new OwnedFd(createEventfd());
   let stoppingSince: number | undefined;
   const onSignal = (signal: NodeJS.Signals): void => {
@@ -63,13 +66,16 @@ async function serve(options: DaemonOptions, log: Logger, stopFd: number): Promi
 }
 
 /** The share takes its budget of descriptors from the limit this leaves in force. */
-function limitOpenFiles(wanted: number | undefined): void {
-  if (wanted === 0) return;
+function limitOpenFiles({ openFilesLimit: wanted, queueThreads }: DaemonOptions): void {
+  const least = OPEN_FILES + OPEN_FILES_PER_THREAD * queueThreads;
   const most = Number(readFileSync('/proc/sys/fs/nr_open', 'utf8'));
-  const result = setOpenFilesLimit(wanted ?? Math.min(DEFAULT_OPEN_FILES, most));
+  const allowed = `allowed ${least} to ${most}`;
+  if (wanted !== 0 && (wanted ?? least) < least)
+    throw new ConfigError('BAD_OPTION', `--rlimit-nofile ${wanted}: too few to serve with; ${allowed}`);
+  const result =
+    wanted === 0 ? openFilesLimit() : setOpenFilesLimit(wanted ?? Math.min(DEFAULT_OPEN_FILES, most));
   if (result < 0)
-    throw new ConfigError(
-      'BAD_OPTION',
-      `--rlimit-nofile ${wanted}: ${errnoName(-result)}; allowed up to ${most}`,
-    );
+    throw new ConfigError('BAD_OPTION', `--rlimit-nofile ${wanted}: ${errnoName(-result)}; ${allowed}`);
+  if (result < least)
+    throw new ConfigError('SYSTEM', `the limit of open files is ${result}, as ulimit -n says; ${allowed}`);
 }

@@ -154,6 +154,25 @@ describe('the command line', () => {
     expect(stderr).toContain('--sandbox=namespace is not supported yet; allowed: --sandbox=none');
   });
 
+  test('with fewer descriptors than a daemon needs is refused with status 2, whoever limits them', () => {
+    const args = [
+      '--shared-dir=/',
+      `--socket-path=${socketPath}`,
+      '--num-request-queues=2',
+      '--queue-threads=2',
+    ];
+    const { status, stderr } = run(...args, '--rlimit-nofile=159');
+    expect(status).toBe(2);
+    expect(stderr).toContain('--rlimit-nofile 159: too few to serve with; allowed 160 to');
+    const script = 'ulimit -n 159 && exec node "$@"';
+    const limited = spawnSync('sh', ['-c', script, 'sh', PROGRAM, ...args, '--rlimit-nofile=0'], {
+      encoding: 'utf8',
+    });
+    expect(limited.status).toBe(2);
+    expect(limited.stderr).toContain('limit of open files is 159');
+    expect(existsSync(socketPath)).toBe(false);
+  });
+
   test('with an unknown flag or value is refused with status 2', () => {
     expect(run('--shared-dir=/', '--frobnicate').status).toBe(2);
     expect(run('--shared-dir=/', `--socket-path=${socketPath}`, '--max-mem-slots=0').status).toBe(2);
