@@ -12,7 +12,7 @@ import type { Logger } from 'pino';
 import { ConfigError } from '../errors.ts';
 import { createEventfd, signalEventfd } from '../host/eventfd.ts';
 import { openFilesLimit, setOpenFilesLimit } from '../host/limits.ts';
-import { OwnedFd } from '../host/owned-fd.ts';
+import { Cleanup, OwnedFd } from '../host/owned-fd.ts';
 import { exitNow } from '../host/process-exit.ts';
 import { Listener } from './listener.ts';
 import { createLogger } from './logger.ts';
@@ -37,26 +37,38 @@ export async function runDaemon(options: DaemonOptions): Promise<number> {
   const log = createLogger(options.logLevel);
   limitOpenFiles(options);
   using stop = new OwnedFd(createEventfd());
+  const paths = new Cleanup();
   let stoppingSince: number | undefined;
   const onSignal = (signal: NodeJS.Signals): void => {
     stoppingSince ??= performance.now();
     log.info({ signal }, 'stopping');
     // A thread that hangs in a system call cannot be stopped from here: another signal ends everything. Not one that
     // comes with the first: timeout(1), npm and a terminal signal a process and its group.
-    if (performance.now() - stoppingSince > PATIENCE_MS) process.kill(process.pid, 'SIGKILL');
+    if (performance.now() - stoppingSince > PATIENCE_MS) {
+      // Even that may not end it, as long as the system call hangs. The next daemon finds the path free.
+      paths[Symbol.dispose]();
+      process.kill(process.pid, 'SIGKILL');
+    }
     signalEventfd(stop.fd);
   };
   // Before there is a path to leave behind.
   for (const signal of STOP_SIGNALS) process.on(signal, onSignal);
   try {
-    return await serve(options, log, stop.fd);
+    const listener = paths.use(Listener.open(options.listen));
+    return await serve(options, log, { listener, stopFd: stop.fd });
   } finally {
+    paths[Symbol.dispose]();
     for (const signal of STOP_SIGNALS) process.off(signal, onSignal);
   }
 }
 
-async function serve(options: DaemonOptions, log: Logger, stopFd: number): Promise<number> {
-  using listener = Listener.open(options.listen);
+interface Serving {
+  /** Lent. */
+  readonly listener: Listener;
+  readonly stopFd: number;
+}
+
+async function serve(options: DaemonOptions, log: Logger, { listener, stopFd }: Serving): Promise<number> {
   const onStuck = (): void => {
     listener.close();
     exitNow(1);
