@@ -13,7 +13,10 @@ import { ConfigError } from '../errors.ts';
 import { createEventfd, signalEventfd } from '../host/eventfd.ts';
 import { openFilesLimit, setOpenFilesLimit } from '../host/limits.ts';
 import { Cleanup, OwnedFd } from '../host/owned-fd.ts';
+import { NativeMemory } from '../host/native-memory.ts';
 import { exitNow } from '../host/process-exit.ts';
+import { ThreadPulse } from '../host/thread-pulse.ts';
+import { BlockedThreads } from './blocked-threads.ts';
 import { Listener } from './listener.ts';
 import { createLogger } from './logger.ts';
 import type { DaemonOptions } from './options.ts';
@@ -73,8 +76,13 @@ async function serve(options: DaemonOptions, log: Logger, { listener, stopFd }: 
     listener.close();
     exitNow(1);
   };
+  const count = 1 + options.queueThreads;
+  // As long as the process: threads look there until the end.
+  const memory = NativeMemory.allocate(ThreadPulse.bytesFor(count));
+  const pulses = Array.from({ length: count }, (_, thread) => new ThreadPulse(memory, thread));
+  using _watch = new BlockedThreads(pulses, log);
   const threads = new ThreadGroup({ log, stopFd, onStuck });
-  return await threads.run({ options, listenFd: listener.fd, stopFd });
+  return await threads.run({ options, listenFd: listener.fd, stopFd, pulsesAddress: memory.address });
 }
 
 /** The share takes its budget of descriptors from the limit this leaves in force. */

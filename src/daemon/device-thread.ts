@@ -14,6 +14,7 @@ import { GuestMemory } from '../guest-memory/guest-memory.ts';
 import { EPOLLIN, EventLoop } from '../host/epoll.ts';
 import { copyMemory, NativeMemory } from '../host/native-memory.ts';
 import { Cleanup, OwnedFd } from '../host/owned-fd.ts';
+import { ThreadPulse } from '../host/thread-pulse.ts';
 import { acceptUnix, MessageSocket } from '../host/unix-socket.ts';
 import type { Log } from '../log.ts';
 import { PassthroughFs } from '../passthrough/passthrough-fs.ts';
@@ -29,6 +30,8 @@ export interface DeviceThreadSetup {
   readonly options: DaemonOptions;
   readonly listenFd: number;
   readonly stopFd: number;
+  /** Of all threads' `ThreadPulse`s. */
+  readonly pulsesAddress: number;
 }
 
 /** Sent to the main thread. */
@@ -53,17 +56,19 @@ class DeviceThread {
   #isAccepting = false;
 
   constructor(setup: DeviceThreadSetup, log: Log, owned: Cleanup) {
-    const { options } = setup;
+    const { options, pulsesAddress } = setup;
     this.#setup = setup;
     this.#log = log;
-    this.#loop = owned.use(new EventLoop());
+    const pulse = new ThreadPulse(NativeMemory.at(pulsesAddress, ThreadPulse.bytesFor(1)), 0);
+    pulse.work();
+    this.#loop = owned.use(new EventLoop(pulse));
     const fileSystem = owned.use(
       new PassthroughFs(options.share, options.queueThreads === 0 ? 'alone' : 'shared'),
     );
     const queueThreads =
       options.queueThreads === 0
         ? undefined
-        : owned.use(new DaemonQueueThreads(options, () => fileSystem.handover(), startQueueThread));
+        : owned.use(new DaemonQueueThreads(setup, () => fileSystem.handover(), startQueueThread));
     this.#queueThreads = queueThreads;
     this.#memory = owned.use(new GuestMemory({ maxSlots: options.maxMemSlots, log, readers: queueThreads }));
     const server = new FuseServer({
@@ -72,6 +77,7 @@ class DeviceThread {
       guest: this.#memory,
       log,
       shared: queueThreads,
+      pulse,
     });
     this.#device = new FsDevice(server, options.requestQueues, options.tag);
   }

@@ -19,6 +19,7 @@ export interface QueueThreadSetup {
   readonly gateAddress: number;
   readonly mountAddress: number;
   readonly regionsAddress: number;
+  readonly pulsesAddress: number;
   /** Eventfds: signalled when there is a question, and when there is an answer. */
   readonly wakeFd: number;
   readonly answerFd: number;

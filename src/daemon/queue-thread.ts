@@ -14,6 +14,7 @@ import { EPOLLIN, EventLoop } from '../host/epoll.ts';
 import { drainEventfd, signalEventfd } from '../host/eventfd.ts';
 import { copyMemory, NativeMemory } from '../host/native-memory.ts';
 import { Cleanup } from '../host/owned-fd.ts';
+import { ThreadPulse } from '../host/thread-pulse.ts';
 import { TurnGate } from '../host/turn-gate.ts';
 import type { Log } from '../log.ts';
 import { PassthroughFs } from '../passthrough/passthrough-fs.ts';
@@ -31,7 +32,9 @@ class QueueThread {
   constructor(setup: QueueThreadSetup, log: Log, owned: Cleanup) {
     const { options, thread, threads, indexes } = setup;
     this.#setup = setup;
-    this.#loop = owned.use(new EventLoop());
+    const pulses = NativeMemory.at(setup.pulsesAddress, ThreadPulse.bytesFor(threads));
+    const pulse = new ThreadPulse(pulses, thread);
+    this.#loop = owned.use(new EventLoop(pulse));
     const gateMemory = NativeMemory.at(setup.gateAddress, TurnGate.bytesFor(threads));
     const gate = new TurnGate(gateMemory, threads, thread);
     const memory = new GuestMemoryView(SharedRegions.at(setup.regionsAddress, options.maxMemSlots));
@@ -44,6 +47,7 @@ class QueueThread {
         state: new MountState(NativeMemory.at(setup.mountAddress, MOUNT_STATE_SIZE)),
         gate,
       },
+      pulse,
     });
     this.#rings = owned.use(
       new RingServer({

@@ -30,12 +30,12 @@ export class DaemonQueueThreads implements QueueThreads, MemoryReaders, SharedMo
   readonly #rings = new Map<number, RemoteRing>();
 
   /**
-   * @param options `queueThreads` is above 0
+   * @param setup its `options.queueThreads` is above 0
    * @param share what `PassthroughFs.attach` takes
    * @param start starts a thread
    */
   constructor(
-    options: DaemonOptions,
+    { options, pulsesAddress }: { readonly options: DaemonOptions; readonly pulsesAddress: number },
     share: () => PassthroughHandover,
     start: (setup: QueueThreadSetup) => void,
   ) {
@@ -58,6 +58,7 @@ export class DaemonQueueThreads implements QueueThreads, MemoryReaders, SharedMo
           gateAddress: gateMemory.address,
           mountAddress: mountMemory.address,
           regionsAddress: this.shared.address,
+          pulsesAddress,
           ...end,
         }),
       );

@@ -45,6 +45,8 @@ export interface FuseServerOptions {
   readonly log?: Log;
   /** For a device that several servers serve, each on its thread. */
   readonly shared?: SharedMount | undefined;
+  /** Told the opcode of each request before the file system is asked. */
+  readonly pulse?: { task: number } | undefined;
 }
 
 /** What the servers of a device share besides the file system. */
@@ -82,15 +84,17 @@ export class FuseServer {
   readonly #wireSize = new Uint16Array(OPCODES);
   readonly #mount: MountState;
   readonly #gate: MountGate;
+  readonly #pulse: { task: number };
   /** INTERRUPTs that have been looked at. */
   #interruptsSeen = 0;
   /** Generation of the mount that `#negotiated` is of. */
   #seen = 0;
   #negotiated: Negotiated | undefined;
 
-  constructor({ fileSystem, host, guest, log = SILENT_LOG, shared }: FuseServerOptions) {
+  constructor({ fileSystem, host, guest, log = SILENT_LOG, shared, pulse }: FuseServerOptions) {
     this.#mount = shared?.state ?? new MountState(host.allocate(MOUNT_STATE_SIZE));
     this.#gate = shared?.gate ?? ALONE;
+    this.#pulse = pulse ?? { task: 0 };
     this.#fileSystem = fileSystem;
     this.#log = log;
     this.#bytes = new GuestBytes(host, guest);
@@ -203,6 +207,7 @@ export class FuseServer {
     if (end < 0) return this.#refuse(chain, -end);
     const decoded = readBody(request, row, end);
     if (decoded < 0) return this.#refuse(chain, -decoded);
+    this.#pulse.task = opcode;
     const result = method(request);
     if (result !== DEFERRED) {
       if (result !== IN_FLIGHT) return this.#reply(chain, result);

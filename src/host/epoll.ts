@@ -3,6 +3,7 @@ import { errnoName } from '../../protocol/errno.ts';
 import { bind, errno } from './libc.ts';
 import { NativeMemory } from './native-memory.ts';
 import { OwnedFd } from './owned-fd.ts';
+import type { ThreadPulse } from './thread-pulse.ts';
 
 const epollCreate1 = bind('epoll_create1', 'int', ['int']);
 const epollCtl = bind('epoll_ctl', 'int', ['int', 'int', 'int', 'uintptr_t']);
@@ -50,8 +51,14 @@ export class EventLoop implements Disposable {
   readonly #bySerial = new Map<number, Watch>();
   #nextSerial = 1;
 
-  /** @throws {RangeError} if the process is out of descriptors */
-  constructor() {
+  readonly #pulse: ThreadPulse | undefined;
+
+  /**
+   * @param pulse of the thread: it rests while this waits
+   * @throws {RangeError} if the process is out of descriptors
+   */
+  constructor(pulse?: ThreadPulse) {
+    this.#pulse = pulse;
     const result = epollCreate1(EPOLL_CLOEXEC);
     if (result < 0) throw new RangeError(`epoll_create1: ${errnoName(errno())}`);
     this.#epoll = new OwnedFd(result);
@@ -101,7 +108,9 @@ export class EventLoop implements Disposable {
    * @returns how many callbacks ran, 0 also when a signal interrupted, or −errno
    */
   runOnce(timeoutMs: number): number {
+    this.#pulse?.rest();
     const count = epollWait(this.#epoll.fd, this.#events.address, MAX_EVENTS, timeoutMs);
+    this.#pulse?.work();
     if (count < 0) {
       const error = errno();
       return error === EINTR ? 0 : -error;

@@ -2,7 +2,9 @@ import { openSync, closeSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EventLoop } from '../../src/host/epoll.ts';
 import { createEventfd, drainEventfd, signalEventfd } from '../../src/host/eventfd.ts';
+import { NativeMemory } from '../../src/host/native-memory.ts';
 import { OwnedFd } from '../../src/host/owned-fd.ts';
+import { ThreadPulse } from '../../src/host/thread-pulse.ts';
 import { socketPair } from '../../src/host/unix-socket.ts';
 
 let loop: EventLoop;
@@ -32,6 +34,20 @@ test('a ready descriptor calls back, again and again until it is drained', () =>
   drainEventfd(fd);
   expect(loop.runOnce(0)).toBe(0);
   expect(seen).toEqual([EPOLLIN, EPOLLIN]);
+});
+
+test('the pulse of the thread rests while it waits, and only then', () => {
+  using memory = NativeMemory.allocate(ThreadPulse.bytesFor(1));
+  const pulse = new ThreadPulse(memory, 0);
+  using own = new EventLoop(pulse);
+  const fd = event();
+  const seen: boolean[] = [];
+  own.add(fd, EPOLLIN, () => seen.push(pulse.isWorking));
+  signalEventfd(fd);
+  own.runOnce(0);
+  own.runOnce(0);
+  expect(seen).toEqual([true, true]);
+  expect([pulse.isWorking, pulse.turns]).toEqual([true, 3]);
 });
 
 test('an edge calls back once per signal, drained or not', () => {

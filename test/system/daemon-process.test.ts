@@ -1,16 +1,18 @@
 /** The daemon as an operator meets it: exit status, messages, sockets, one front-end after another. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { listenUnix } from '../../src/host/unix-socket.ts';
 import { LoopbackMachine } from '../../src/machine/loopback-machine.ts';
 import { expectAnswer, ROOT, VirtioFsClient } from '../../src/machine/virtio-fs-client.ts';
 import { REPOSITORY } from '../support/guest-kit.ts';
 
 const PROGRAM = join(REPOSITORY, 'dist/src/cli/vhost-user-fs.js');
+const O_RDWR = 2;
 const GUEST = { baseSize: 1 << 22, slotSize: 1 << 20, slots: 1 };
 
 let directory: string;
@@ -41,8 +43,9 @@ const run = (...args: string[]): Ended =>
 function start(
   args: readonly string[],
   inherited?: number,
+  stderr: number | 'ignore' = 'ignore',
 ): { child: ChildProcess; ended: Promise<number | null> } {
-  const stdio = ['ignore', 'ignore', 'ignore', ...(inherited === undefined ? [] : [inherited])] as const;
+  const stdio = ['ignore', 'ignore', stderr, ...(inherited === undefined ? [] : [inherited])] as const;
   const child = spawn('node', [PROGRAM, `--shared-dir=${directory}/share`, ...args], { stdio: [...stdio] });
   children.push(child);
   return { child, ended: new Promise((resolve) => child.on('exit', resolve)) };
@@ -54,6 +57,26 @@ async function listening(): Promise<void> {
     if (Date.now() > end) throw new Error('the daemon does not listen');
     await sleep(20);
   }
+}
+
+/**
+ * A process that holds a lease of the file (fcntl(2), F_SETLEASE) and does not give it up when asked to: who opens the
+ * file waits in the system call, 45 seconds unless somebody has changed that.
+ */
+async function holdLease(path: string): Promise<ChildProcess> {
+  const program = `
+    import { openSync } from 'node:fs';
+    import { bind } from '${REPOSITORY}/dist/src/host/libc.js';
+    process.on('SIGIO', () => undefined);
+    setInterval(() => undefined, 1000);
+    bind('fcntl', 'int', ['int', 'int', 'int64_t'])(openSync('${path}', 'r+'), 1024, 1);
+    console.log('held');`;
+  const child = spawn('node', ['--input-type=module', '--eval', program], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  children.push(child);
+  await once(child.stdout, 'data');
+  return child;
 }
 
 /** Mounts, looks a file up, and unmounts. */
@@ -111,6 +134,28 @@ describe('the daemon', () => {
     expect(await ended).toBe(0);
     expect(existsSync(socketPath)).toBe(false);
   });
+
+  test('that hangs in a system call says so, and a second SIGTERM ends it with nothing left behind', async () => {
+    const holder = await holdLease(join(directory, 'share/hello'));
+    const log = join(directory, 'log');
+    const { child, ended } = start([`--socket-path=${socketPath}`], undefined, openSync(log, 'w'));
+    await listening();
+    using machine = LoopbackMachine.start({ socket: socketPath, ...GUEST });
+    const client = new VirtioFsClient(machine, 1, 100);
+    expectAnswer(client.init(), 'INIT');
+    const { nodeid } = expectAnswer(client.lookup(ROOT, 'hello'), 'LOOKUP');
+    expect(() => client.open(nodeid, O_RDWR)).toThrow('no request was finished');
+    await vi.waitFor(() => expect(readFileSync(log, 'utf8')).toContain('thread_blocked'), 12_000);
+    expect(readFileSync(log, 'utf8')).toMatch(/"thread":"device-thread","request":"OPEN","seconds":\d+/);
+    child.kill('SIGTERM');
+    await sleep(1100);
+    expect(child.exitCode).toBe(null);
+    child.kill('SIGTERM');
+    await ended;
+    expect(child.signalCode).toBe('SIGKILL');
+    expect([existsSync(socketPath), existsSync(`${socketPath}.pid`)]).toEqual([false, false]);
+    holder.kill();
+  }, 30_000);
 
   test('takes over a listening socket, and ends with its front-end as libvirt expects', async () => {
     const fd = listenUnix(socketPath, { backlog: 4 });
