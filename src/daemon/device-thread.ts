@@ -65,6 +65,8 @@ class DeviceThread {
     const fileSystem = owned.use(
       new PassthroughFs(options.share, options.queueThreads === 0 ? 'alone' : 'shared'),
     );
+    // Each thread has its own, but what forbids it (a sysctl, a container) forbids it to all.
+    if (fileSystem.inFlight === undefined) log.info({}, 'no_io_uring');
     const queueThreads =
       options.queueThreads === 0
         ? undefined
