@@ -4,7 +4,7 @@
 #   guest-load.pl ROUNDS SECONDS WORKLOADS NAME=DIRECTORY...
 #
 #   @ begin WORKLOAD NAME
-#   @ end WORKLOAD NAME OPERATIONS SECONDS
+#   @ end WORKLOAD NAME OPERATIONS SECONDS INTERRUPTS
 #
 # WORKLOADS is a regular expression. DIRECTORY holds a file `data`. The page cache of the guest is passed by, or dropped: what is measured are requests.
 use strict;
@@ -29,8 +29,22 @@ sub measured {
   my ($workload, $name, $work) = @_;
   return $work->() unless $workload =~ $wanted;
   print "@ begin $workload $name\n";
+  my $before = interrupts();
   my ($operations, $took) = $work->();
-  print "@ end $workload $name $operations $took\n";
+  my $interrupts = interrupts() - $before;
+  print "@ end $workload $name $operations $took $interrupts\n";
+}
+
+# Of the request queues of all mounts, so far.
+sub interrupts {
+  open my $file, '<', '/proc/interrupts' or die "interrupts: $!";
+  my $sum = 0;
+  while (my $line = <$file>) {
+    next unless $line =~ /virtio\d+-requests/;
+    my (undef, @field) = split ' ', $line;
+    $sum += $_ for grep { /^\d+$/ } @field[0, 1];
+  }
+  return $sum;
 }
 
 sub fio {

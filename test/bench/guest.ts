@@ -33,12 +33,15 @@ interface Sample {
   readonly perSecond: number;
   /** Microseconds of processor time the daemon took for each operation. */
   readonly cpu: number;
+  /** Interrupts the guest took for each operation. */
+  readonly interrupts: number;
 }
 
 interface Row {
   readonly workload: string;
   readonly perSecond: Readonly<Record<Side, number>>;
   readonly cpu: Readonly<Record<Side, number>>;
+  readonly interrupts: Readonly<Record<Side, number>>;
   /** Medians of the ratios of rounds; more than 1 is better than virtiofsd. */
   readonly ratio: number;
   readonly cpuRatio: number;
@@ -106,13 +109,15 @@ async function measure(backends: Readonly<Record<Side | 'root', SpawnedBackend>>
       return samples;
     }
     if (event !== 'end') continue;
-    const [, what = '', operations = '', seconds = ''] = /^(.*) (\S+) (\S+)$/.exec(rest) ?? [];
+    const [, what = '', operations = '', seconds = '', taken = ''] =
+      /^(.*) (\S+) (\S+) (\S+)$/.exec(rest) ?? [];
     const [, workload = '', side = ''] = /^(.*) (\w+)$/.exec(what) ?? [];
     const cpu = (cpuOf(backends, what) - began[what]!) / Number(operations);
     const perSecond = Number(operations) / Number(seconds);
-    if (round > 0) samples.push({ round, workload, side: side as Side, perSecond, cpu });
+    const interrupts = Number(taken) / Number(operations);
+    if (round > 0) samples.push({ round, workload, side: side as Side, perSecond, cpu, interrupts });
     process.stderr.write(
-      `round ${round}: ${workload}, ${side}: ${perSecond.toFixed(0)}/s, ${cpu.toFixed(2)} us\n`,
+      `round ${round}: ${workload}, ${side}: ${perSecond.toFixed(0)}/s, ${cpu.toFixed(2)} us, ${interrupts.toFixed(2)} interrupts\n`,
     );
   }
   throw new Error(`the guest ended:\n${tail.slice(-20).join('\n')}`);
@@ -167,6 +172,7 @@ function rowsOf(samples: readonly Sample[]): Row[] {
       workload,
       perSecond: { ours: median(ours.map(perSecond)), rust: median(rust.map(perSecond)) },
       cpu: { ours: median(ours.map(cpu)), rust: median(rust.map(cpu)) },
+      interrupts: { ours: median(ours.map(interrupts)), rust: median(rust.map(interrupts)) },
       ratio: median(ours.map((sample, i) => sample.perSecond / rust[i]!.perSecond)),
       cpuRatio: median(ours.map((sample, i) => rust[i]!.cpu / sample.cpu)),
     };
@@ -175,10 +181,13 @@ function rowsOf(samples: readonly Sample[]): Row[] {
 
 const perSecond = (sample: Sample): number => sample.perSecond;
 const cpu = (sample: Sample): number => sample.cpu;
+const interrupts = (sample: Sample): number => sample.interrupts;
 
 function print(rows: readonly Row[]): void {
-  console.log('in a guest                  op/s ours    rust   ratio   CPU us/op ours   rust   ratio');
-  for (const { workload, perSecond: rate, cpu: cost, ratio, cpuRatio } of rows)
+  console.log(
+    'in a guest                  op/s ours    rust   ratio   CPU us/op ours   rust   ratio   interrupts/op ours  rust',
+  );
+  for (const { workload, perSecond: rate, cpu: cost, interrupts: taken, ratio, cpuRatio } of rows)
     console.log(
       [
         workload.padEnd(27),
@@ -188,6 +197,8 @@ function print(rows: readonly Row[]): void {
         cost.ours.toFixed(2).padStart(16),
         cost.rust.toFixed(2).padStart(6),
         cpuRatio.toFixed(2).padStart(7),
+        taken.ours.toFixed(2).padStart(19),
+        taken.rust.toFixed(2).padStart(6),
       ].join(' '),
     );
 }
