@@ -108,8 +108,11 @@ export class InodeReferences {
         this.toClose.add(fd);
         budget.giveBack();
       }
-    if ((table.flags(slot) & InodeFlag.FRESH) !== 0) memory.header[HeaderWord.FRESH_COUNT]! -= 1;
-    table.clearFlags(slot, InodeFlag.FRESH | InodeFlag.LENT);
+    if ((table.flags(slot) & InodeFlag.FRESH) !== 0) {
+      memory.header[HeaderWord.FRESH_COUNT]! -= 1;
+      table.clearFlags(slot, InodeFlag.FRESH | InodeFlag.LENT);
+      lingering.dropOwner(slot);
+    }
     const mount = table.mount(slot);
     const isMountGone = mounts.release(mount);
     const parent = names.drop(slot);

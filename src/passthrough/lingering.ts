@@ -43,8 +43,14 @@ export class Lingering {
     return this.#head === this.#tail;
   }
 
+  /** Holes at the front take no room after this was looked at. */
   get isFull(): boolean {
-    return ((this.#tail - this.#head) | 0) >= MAX_LINGERING;
+    const tail = this.#tail;
+    let head = this.#head;
+    if (((tail - head) | 0) < MAX_LINGERING) return false;
+    while (head !== tail && this.#words[placeOf(head)] === 0) head = (head + 1) | 0;
+    this.#header[HeaderWord.LINGER_HEAD] = head;
+    return ((tail - head) | 0) >= MAX_LINGERING;
   }
 
   /** Adds a descriptor open for reading, which is owned from here on. There is room. */
@@ -67,19 +73,33 @@ export class Lingering {
 
   /** Takes out the descriptor of this inode that was added last. @returns it, the caller's; or −1 */
   takeReader(slot: number): number {
+    const at = this.#find(slot, false);
+    return at < 0 ? -1 : this.#take(at);
+  }
+
+  /** The inode, if it is listed as owner, is given up. */
+  dropOwner(slot: number): void {
+    const at = this.#find(slot, true);
+    if (at >= 0) this.#take(at);
+  }
+
+  /** The newest first: what is looked for is mostly among them. */
+  #find(slot: number, isOwner: boolean): number {
     const head = this.#head;
     for (let i = (this.#tail - 1) | 0; ((i - head) | 0) >= 0; i = (i - 1) | 0) {
       const at = placeOf(i);
-      const fd = this.#words[at + FD]!;
-      if (this.#words[at] !== slot || fd === OWN) continue;
-      this.#words[at] = 0;
-      this.#trim(head);
-      return fd;
+      if (this.#words[at] === slot && (this.#words[at + FD] === OWN) === isOwner) return at;
     }
     return -1;
   }
 
-  /** What is taken is mostly the newest: then it leaves no hole. */
+  #take(at: number): number {
+    this.#words[at] = 0;
+    this.#trim(this.#head);
+    return this.#words[at + FD]!;
+  }
+
+  /** Holes at the end are none. */
   #trim(head: number): void {
     let tail = this.#tail;
     while (tail !== head && this.#words[placeOf((tail - 1) | 0)] === 0) tail = (tail - 1) | 0;

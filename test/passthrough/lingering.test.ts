@@ -24,12 +24,15 @@ interface Entry {
 
 type Step =
   | { readonly kind: 'add'; readonly slot: number; readonly isOwner: boolean }
-  | { readonly kind: 'takeReader'; readonly slot: number }
+  | { readonly kind: 'takeReader' | 'dropOwner'; readonly slot: number }
   | { readonly kind: 'takeOldest' | 'takeDue' | 'beginPeriod' };
 
 const slots = fc.integer({ min: 1, max: 5 });
 const add = fc.record({ kind: fc.constant('add' as const), slot: slots, isOwner: fc.boolean() });
-const takeReader = fc.record({ kind: fc.constant('takeReader' as const), slot: slots });
+const takeReader = fc.record({
+  kind: fc.constantFrom('takeReader' as const, 'dropOwner' as const),
+  slot: slots,
+});
 const rest = fc.record({
   kind: fc.constantFrom('takeOldest' as const, 'takeDue' as const, 'beginPeriod' as const),
 });
@@ -55,6 +58,10 @@ test.each([0, 0x7fff_fff0, -20])('the list does what an array does (counters fro
         } else if (step.kind === 'takeReader') {
           const found = model.findLast(({ slot, fd }) => slot === step.slot && fd >= 0);
           expect(list.takeReader(step.slot)).toBe(found?.fd ?? -1);
+          if (found !== undefined) model.splice(model.indexOf(found), 1);
+        } else if (step.kind === 'dropOwner') {
+          const found = model.findLast(({ slot, fd }) => slot === step.slot && fd < 0);
+          list.dropOwner(step.slot);
           if (found !== undefined) model.splice(model.indexOf(found), 1);
         } else if (step.kind === 'beginPeriod') {
           list.beginPeriod(0);
