@@ -2,12 +2,12 @@
  * How long to look at rings instead of sleeping, after the last request of a busy driver.
  *
  * A driver that waits for each answer before it asks again kicks for every request, and we wake for every kick: several
- * times the cost of the request. Looking for a few microseconds saves both, if the next request comes that soon.
- * So the window follows the driver:
+ * times the cost of the request. Looking for a few microseconds saves both, if the next request comes that soon. To look
+ * in vain costs as much, and takes a processor from whoever else could use it. So we look only for drivers whose next
+ * request mostly comes soon, that is within the largest window; and not much longer than it took the slowest of late:
  *
- *     next request came within the window ............ as it is
- *     … later, but a full window would have caught it  twice as long, up to what the operator allows
- *     … later than that ............................... half as long, soon nothing
+ *     soon ...... one point more, and the window covers such a pause again
+ *     late ...... two points less; without two points there is no window
  *
  * An idle driver costs nothing, and one that asks now and then nothing after its first few requests.
  *
@@ -15,10 +15,16 @@
  * a shortage shows as looks that take far too long, because somebody else ran in between; then there is none for a while.
  */
 
-/** The first window above nothing, as a part of the largest. */
-const FIRST = 1 / 4;
-/** Microseconds that waking up takes: a driver was that much earlier than we saw it. */
-const WAKE_UP_US = 50;
+const MAX_POINTS = 8;
+const LEAST_POINTS = 2;
+const LATE_COSTS = 2;
+/** The window is so many times the longest pause of late, and as many milliseconds: pauses differ. */
+const MARGIN = 1.5;
+const MARGIN_MS = 0.004;
+/** What the longest pause becomes with each shorter one. */
+const FORGETTING = 7 / 8;
+/** Milliseconds that waking up takes: a driver was that much earlier than we saw it. */
+const WAKE_UP_MS = 0.05;
 /** A few looks that take longer, and longer than the largest window, were interrupted by another thread's time slice. */
 const INTERRUPTED_MS = 0.3;
 /** Milliseconds without looking where it does not pay. A slice is a few, so this bounds what looking takes from others. */
@@ -26,7 +32,9 @@ const PAUSE_MS = 100;
 
 export class BusyPoll {
   readonly #maxMs: number;
-  #windowMs = 0;
+  #points = 0;
+  /** The longest pause of late among those that were short enough. */
+  #longestMs = 0;
   #pausedUntil = 0;
 
   /** @param maxMicros the longest window in microseconds; 0 for none, ever */
@@ -36,23 +44,30 @@ export class BusyPoll {
 
   /** Milliseconds to look at rings after their last request; 0 for not at all. */
   get windowMs(): number {
-    return this.#windowMs;
+    return this.#points < LEAST_POINTS ? 0 : Math.min(this.#maxMs, MARGIN * this.#longestMs + MARGIN_MS);
+  }
+
+  /** A request came while we looked, so many milliseconds after the one before. */
+  found(afterMs: number): void {
+    this.#soon(afterMs);
   }
 
   /** A request came while we slept, so many milliseconds after the one before. */
   woken(afterMs: number, now: number): void {
     if (now < this.#pausedUntil) return;
-    const max = this.#maxMs;
-    const window = this.#windowMs;
-    if (afterMs <= max + WAKE_UP_US / 1000)
-      this.#windowMs = Math.min(max, window === 0 ? FIRST * max : 2 * window);
-    else this.#windowMs = window <= FIRST * max ? 0 : window / 2;
+    if (afterMs > this.#maxMs + WAKE_UP_MS) this.#points = Math.max(0, this.#points - LATE_COSTS);
+    else this.#soon(Math.min(afterMs, this.#maxMs));
+  }
+
+  #soon(afterMs: number): void {
+    this.#points = Math.min(MAX_POINTS, this.#points + 1);
+    this.#longestMs = Math.max(afterMs, this.#longestMs * FORGETTING);
   }
 
   /** A few looks at rings took so many milliseconds. */
   looked(tookMs: number, now: number): void {
     if (tookMs < Math.max(INTERRUPTED_MS, this.#maxMs)) return;
-    this.#windowMs = 0;
+    this.#points = 0;
     this.#pausedUntil = now + PAUSE_MS;
   }
 }

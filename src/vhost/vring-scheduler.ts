@@ -127,9 +127,8 @@ export class VringScheduler {
 
   /** Judges the sleep that a request has ended, if one has. */
   #wake(): void {
-    for (let i = 0; i < this.#ready.length && this.#isAsleep; i += 1)
-      this.#isAsleep = !this.#isWaitedFor(this.#ready[i]!);
-    if (this.#isAsleep) return;
+    if (!this.#isWaitedForAny()) return;
+    this.#isAsleep = false;
     const now = monotonicMs();
     this.#busyPoll.woken(now - this.#idleSince, now);
   }
@@ -178,7 +177,10 @@ export class VringScheduler {
       const before = time;
       time = monotonicMs();
       this.#busyPoll.looked(time - before, time);
-      if (this.#ready.length > 0) return true;
+      if (this.#ready.length > 0) {
+        if (this.#isWaitedForAny()) this.#busyPoll.found(time - this.#idleSince);
+        return true;
+      }
       if (this.#isWanted()) return false;
     }
     return false;
@@ -294,6 +296,12 @@ export class VringScheduler {
       const vring = this.#awake[i]!;
       if (!this.#isWaitedFor(vring) && vring.isServable && vring.openQueue()?.hasArrivals) this.#turn(vring);
     }
+  }
+
+  /** Whether one of the rings that are ready is. */
+  #isWaitedForAny(): boolean {
+    for (let i = 0; i < this.#ready.length; i += 1) if (this.#isWaitedFor(this.#ready[i]!)) return true;
+    return false;
   }
 
   #isWaitedFor(vring: Vring): boolean {

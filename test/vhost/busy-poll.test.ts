@@ -15,17 +15,36 @@ function windowAfter(...sleeps: readonly number[]): number {
   return Math.round(1000 * busyPoll.windowMs);
 }
 
+const times = (count: number, ms: number): number[] => Array.from({ length: count }, () => ms);
+
 describe('the window', () => {
   test.each([
     ['nothing at first', [], 0],
-    ['a quarter after one request that a full one would have caught', [SOON], 20],
-    ['the largest after three', [SOON, SOON, SOON], 80],
-    ['never above the largest', [SOON, SOON, SOON, SOON, SOON], 80],
-    ['half after a request that was too late', [SOON, SOON, SOON, LATE], 40],
-    ['nothing after three', [SOON, SOON, SOON, LATE, LATE, LATE], 0],
+    ['nothing after one request that came soon', [SOON], 0],
+    ['half as long again as the pause after two', [SOON, SOON], 34],
+    ['never above the largest', [0.07, 0.07], 80],
+    ['as after the longest pause that counts for one that waking up made longer', [0.12, 0.12], 80],
+    ['the same after a request that was late, among many that were not', [...times(8, SOON), LATE], 34],
+    [
+      'nothing when every other request is late',
+      [...times(8, SOON), ...Array.from({ length: 16 }, (_, i) => (i % 2 === 0 ? LATE : SOON))],
+      0,
+    ],
+    ['there when one in four is late', [SOON, SOON, SOON, LATE, SOON, SOON, SOON, LATE, SOON, SOON], 34],
     ['nothing for a driver that is always late', [LATE, LATE], 0],
+    ['soon nothing for one that becomes so', [...times(100, SOON), ...times(4, LATE)], 0],
   ])('is %s', (_name, sleeps, expected) => {
     expect(windowAfter(...sleeps)).toBe(expected);
+  });
+
+  test('shrinks to what the driver takes, and grows at once when it takes longer', () => {
+    const busyPoll = new BusyPoll(MAX_US);
+    for (let i = 0; i < 3; i += 1) busyPoll.woken(0.05, 0);
+    expect(busyPoll.windowMs).toBeCloseTo(0.079);
+    for (let i = 0; i < 40; i += 1) busyPoll.found(0.002);
+    expect(busyPoll.windowMs).toBeCloseTo(0.007);
+    busyPoll.woken(0.03, 0);
+    expect(busyPoll.windowMs).toBeCloseTo(0.049);
   });
 
   test('of 0 never opens', () => {
@@ -41,9 +60,9 @@ describe('the window', () => {
     expect(busyPoll.windowMs).toBeGreaterThan(0);
     busyPoll.looked(3, 2);
     expect(busyPoll.windowMs).toBe(0);
-    busyPoll.woken(SOON, 50);
+    for (let i = 0; i < 4; i += 1) busyPoll.woken(SOON, 50);
     expect(busyPoll.windowMs).toBe(0);
-    busyPoll.woken(SOON, 200);
+    for (let i = 0; i < 2; i += 1) busyPoll.woken(SOON, 200);
     expect(busyPoll.windowMs).toBeGreaterThan(0);
   });
 });
