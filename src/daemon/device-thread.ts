@@ -19,6 +19,7 @@ import { acceptUnix, MessageSocket } from '../host/unix-socket.ts';
 import type { Log } from '../log.ts';
 import { PassthroughFs } from '../passthrough/passthrough-fs.ts';
 import { BackendSession } from '../vhost/backend.ts';
+import { compileSoon } from './compile-soon.ts';
 import { FsDevice } from './fs-device.ts';
 import { createLogger } from './logger.ts';
 import type { DaemonOptions } from './options.ts';
@@ -155,7 +156,9 @@ const setup = workerData as DeviceThreadSetup;
 const log = createLogger(setup.options.logLevel);
 try {
   using owned = new Cleanup();
-  new DeviceThread(setup, log, owned).run();
+  const thread = new DeviceThread(setup, log, owned);
+  compileSoon();
+  thread.run();
 } catch (error) {
   if (!(error instanceof ConfigError)) throw error;
   report({ kind: 'refused', code: error.code, message: error.message });
