@@ -171,6 +171,11 @@ export class Virtqueue {
     return Atomics.load(this.#avail, ring.RING_INDEX) !== this.#nextAvail;
   }
 
+  /** Chains made available that were not taken, as far as is known: any number, if the driver lies. */
+  get arrivals(): number {
+    return (Atomics.load(this.#avail, ring.RING_INDEX) - this.#nextAvail) & 0xffff;
+  }
+
   /**
    * Gives a request back. The driver sees it at the next `publish`.
    *
