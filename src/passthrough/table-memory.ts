@@ -26,6 +26,8 @@ export const HeaderWord = {
   HELD_BY: 4,
   FDS_USED: 5,
   FRESH_COUNT: 6,
+  /** When the period of `lingering.ts` began. */
+  LINGER_SINCE: 7,
   INODE_COUNT: 8,
   INODE_TOP: 9,
   INODE_FREE: 10,
@@ -48,9 +50,8 @@ export const HeaderWord = {
   WAITER_COUNT: 27,
   LINGER_HEAD: 28,
   LINGER_TAIL: 29,
-  /** Where the tail was when the period began, and when that was. */
+  /** Where the tail was when the period began. */
   LINGER_MARK: 30,
-  LINGER_SINCE: 7,
   OCTETS_TOP: 31,
   /** Then one for each size of chunk. */
   OCTETS_FREE: 32,
