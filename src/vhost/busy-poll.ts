@@ -12,8 +12,10 @@
  * An idle driver costs nothing, and one that asks now and then nothing after its first few requests.
  *
  * Where processors are short, looking takes them from the driver itself: a guest's processors are threads like ours. Such
- * a shortage shows as looks that take far too long, because somebody else ran in between; then there is none for a while.
+ * a shortage shows as looks that take far too long, because somebody else ran in between, or as threads that wait for a
+ * processor while we look; then there is no looking for a while, and for ever longer where that does not change.
  */
+import { areProcessorsShort } from '../host/runnable-threads.ts';
 
 const MAX_POINTS = 8;
 const LEAST_POINTS = 2;
@@ -27,8 +29,15 @@ const FORGETTING = 7 / 8;
 const WAKE_UP_MS = 0.05;
 /** A few looks that take longer, and longer than the largest window, were interrupted by another thread's time slice. */
 const INTERRUPTED_MS = 0.3;
-/** Milliseconds without looking where it does not pay. A slice is a few, so this bounds what looking takes from others. */
+/** Milliseconds without looking where it does not pay, at first. A slice is a few, so this bounds what looking takes. */
 const PAUSE_MS = 100;
+/** And at last. */
+const MAX_PAUSE_MS = 3200;
+/** While there is looking, processors are asked after so often, in milliseconds: a few microseconds each time. */
+const ASK_MS = 2;
+/** Answers to judge by, and how many of them may say that processors are short: a few always do. */
+const ANSWERS = 16;
+const MAX_SHORT = 4;
 
 export class BusyPoll {
   readonly #maxMs: number;
@@ -36,9 +45,18 @@ export class BusyPoll {
   /** The longest pause of late among those that were short enough. */
   #longestMs = 0;
   #pausedUntil = 0;
+  #pauseMs = PAUSE_MS;
+  readonly #areProcessorsShort: () => boolean;
+  #nextAsk = 0;
+  #answers = 0;
+  #short = 0;
 
-  /** @param maxMicros the longest window in microseconds; 0 for none, ever */
-  constructor(maxMicros: number) {
+  /**
+   * @param maxMicros the longest window in microseconds; 0 for none, ever
+   * @param areShort whether a thread waits for a processor just now
+   */
+  constructor(maxMicros: number, areShort: () => boolean = areProcessorsShort) {
+    this.#areProcessorsShort = areShort;
     this.#maxMs = maxMicros / 1000;
   }
 
@@ -66,8 +84,24 @@ export class BusyPoll {
 
   /** A few looks at rings took so many milliseconds. */
   looked(tookMs: number, now: number): void {
-    if (tookMs < Math.max(INTERRUPTED_MS, this.#maxMs)) return;
+    if (tookMs >= Math.max(INTERRUPTED_MS, this.#maxMs)) this.#pause(now, PAUSE_MS);
+    else if (now >= this.#nextAsk) this.#ask(now);
+  }
+
+  #ask(now: number): void {
+    this.#nextAsk = now + ASK_MS;
+    this.#answers += 1;
+    if (this.#areProcessorsShort()) this.#short += 1;
+    if (this.#answers < ANSWERS) return;
+    const areShort = this.#short > MAX_SHORT;
+    this.#answers = 0;
+    this.#short = 0;
+    if (areShort) this.#pause(now, this.#pauseMs);
+    this.#pauseMs = areShort ? Math.min(MAX_PAUSE_MS, 2 * this.#pauseMs) : PAUSE_MS;
+  }
+
+  #pause(now: number, ms: number): void {
     this.#points = 0;
-    this.#pausedUntil = now + PAUSE_MS;
+    this.#pausedUntil = now + ms;
   }
 }

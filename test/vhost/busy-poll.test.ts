@@ -67,6 +67,41 @@ describe('the window', () => {
   });
 });
 
+describe('where processors are short', () => {
+  /** Looks for ten seconds at the pace of a busy driver; @returns the milliseconds of them in which there was a window. */
+  function lookedFor(areShort: (ms: number) => boolean): number {
+    let ms = 0;
+    let looked = 0;
+    const busyPoll = new BusyPoll(MAX_US, () => areShort(ms));
+    for (; ms < 10_000; ms += 1) {
+      busyPoll.woken(SOON, ms);
+      busyPoll.woken(SOON, ms);
+      if (busyPoll.windowMs === 0) continue;
+      looked += 1;
+      busyPoll.looked(0.01, ms);
+    }
+    return looked;
+  }
+
+  test('there is a window all the time where they never are', () => {
+    expect(lookedFor(() => false)).toBe(10_000);
+  });
+
+  test('and where they are now and then', () => {
+    expect(lookedFor((ms) => ms % 10 === 0)).toBe(10_000);
+  });
+
+  test('there is one for a fiftieth of the time where they mostly are', () => {
+    const looked = lookedFor((ms) => ms % 3 !== 0);
+    expect(looked).toBeGreaterThan(0);
+    expect(looked).toBeLessThan(300);
+  });
+
+  test('it is back a while after they no longer are', () => {
+    expect(lookedFor((ms) => ms < 2000)).toBeGreaterThan(10_000 - 2000 - 3200);
+  });
+});
+
 /** Its driver makes `requests` more, without a kick, each as soon as the ring has run empty. */
 class BusyDevice extends TestDevice {
   requests = 0;
