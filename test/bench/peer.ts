@@ -28,7 +28,7 @@ import {
 
 export type PeerName = 'ours' | 'rust' | 'c';
 
-/** A back-end on its own copy of the files. */
+/** A back-end, and a machine that has mounted what it serves. */
 export interface Peer {
   readonly name: PeerName;
   readonly backend: SpawnedBackend;
@@ -64,16 +64,23 @@ export function commandOf(name: PeerName, more: readonly string[] = []): Backend
   return { program: '/bin/sh', args: ['-c', C_ARGUMENTS, 'sh', program, '-f', '-olog_level=err', ...more] };
 }
 
-/** Starts a back-end on a directory with the files of all workloads. @param parent where that directory is */
+interface Place {
+  /** A directory with the files of all workloads; without it the back-end gets one of its own. */
+  readonly shared?: string | undefined;
+  /** Where that is. */
+  readonly parent?: string | undefined;
+}
+
+/** Starts a back-end on a directory with the files of all workloads. */
 export async function startPeer(
   name: PeerName,
   command: BackendCommand,
   requestQueues: number,
   layout: Layout,
-  parent = MEMORY,
+  { shared, parent = MEMORY }: Place = {},
 ): Promise<Peer> {
-  const backend = await SpawnedBackend.start(command, parent);
-  fillShare(backend.shared);
+  const backend = await SpawnedBackend.start(command, parent, shared);
+  if (shared === undefined) fillShare(backend.shared);
   try {
     const socket = backend.socketPath;
     const machine = LoopbackMachine.start({ socket, ...machineOptions(layout, requestQueues) });

@@ -11,16 +11,17 @@
  *   --write-docs      makes docs/performance.md and docs/bench.svg
  *   --redraw          runs nothing: makes docs/bench.svg from docs/performance.md
  *
- * All run at once, each on a copy of the files, and take turns: a ratio is the median of those of neighbouring turns, above
+ * All run at once, on the same files, and take turns: a ratio is the median of those of neighbouring turns, above
  * 1 where ours is better. On a machine with other work processor time per request says more than operations a second.
  */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, release } from 'node:os';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { BackendCommand } from '../../src/cli/spawned-backend.ts';
 import { coldReads, growFile, makeDisk } from './cold-reads.ts';
 import { generatorCost, latency, throughput } from './measure.ts';
-import { commandOf, type Peer, type PeerName, pin, startPeer, stopPeers } from './peer.ts';
+import { commandOf, fillShare, MEMORY, type Peer, type PeerName, pin, startPeer, stopPeers } from './peer.ts';
 import { svg } from './picture.ts';
 import { markdown } from './report.ts';
 import { type Baseline, baselineOf, type Figure, regressions, type Result } from './result.ts';
@@ -132,23 +133,30 @@ async function cold(): Promise<void> {
   );
 }
 
-/** @param queues request queues of ours */
+/**
+ * @param queues request queues of ours
+ * @param disk where each has a copy of the files; without it all serve one directory in memory, so that where its pages lie
+ *   means the same to all
+ */
 async function withPeers(
   queues: number,
   use: (peers: readonly Peer[]) => Promise<void>,
-  parent?: string,
+  disk?: string,
 ): Promise<void> {
+  const shared = disk === undefined ? mkdtempSync(join(MEMORY, 'bench-')) : undefined;
+  if (shared !== undefined) fillShare(shared);
   const peers: Peer[] = [];
   try {
     for (const [name, command] of commands) {
       const isOurs = name === 'ours';
       const more =
         isOurs && queues > 1 ? (commandOf('ours', [`--num-request-queues=${queues}`]) ?? command) : command;
-      peers.push(await startPeer(name, more, isOurs ? queues : 1, layout, parent));
+      peers.push(await startPeer(name, more, isOurs ? queues : 1, layout, { parent: disk, shared }));
     }
     await use(peers);
   } finally {
     await stopPeers(peers);
+    if (shared !== undefined) rmSync(shared, { recursive: true });
   }
 }
 

@@ -207,8 +207,10 @@ export class ReadDirectory implements Workload {
   }
 }
 
-/** CREATE, WRITE of 4 KiB, RELEASE, UNLINK, and a FORGET: one operation. Each lane has a name of its own. */
+/** CREATE, WRITE of 4 KiB, RELEASE, UNLINK, and a FORGET: one operation. Each lane of each has a name of its own. */
 export class FileLives implements Workload {
+  static #made = 0;
+  readonly #names = `life-${FileLives.#made++}`;
   readonly name = 'create+write+release+unlink';
   readonly depth: number;
   readonly #rig: Rig;
@@ -226,7 +228,7 @@ export class FileLives implements Workload {
 
   prepare(lane: number): void {
     const { memory, queue, machine } = this.#rig;
-    const name = encoder.encode(`life-${String(lane).padStart(3, '0')}\0`);
+    const name = encoder.encode(`${this.#names}-${String(lane).padStart(3, '0')}\0`);
     const put = (step: number, offset: number): void =>
       memory.bytes.set(name, memory.argument(lane, step, offset) * 4);
     this.#step[lane] = 0;
