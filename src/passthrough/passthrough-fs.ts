@@ -165,6 +165,11 @@ export class PassthroughFs implements FileSystem, Disposable {
     locks.cancel(this.#share, request);
   }
 
+  /** Whether new files are made as the guest's users, and belong to them; otherwise they are the daemon's. */
+  get actsAsUsers(): boolean {
+    return this.#share.identity.canAct;
+  }
+
   /** Reads of data that is not cached. */
   get inFlight(): InFlight | undefined {
     return this.#share.cold;

@@ -127,6 +127,22 @@ describe('the daemon', () => {
     expect(existsSync(socketPath)).toBe(false);
   });
 
+  test.skipIf(spawnSync('unshare', ['--map-root-user', 'true']).status !== 0)(
+    'says so when it is root and may not become the users of the guest',
+    async () => {
+      const log = join(directory, 'log');
+      const args = ['--map-root-user', 'node', PROGRAM, `--shared-dir=${directory}/share`];
+      const child = spawn('unshare', [...args, `--socket-path=${socketPath}`], {
+        stdio: ['ignore', 'ignore', openSync(log, 'w')],
+      });
+      children.push(child);
+      await vi.waitFor(() => expect(readFileSync(log, 'utf8')).toContain('"listening"'), 10_000);
+      expect(readFileSync(log, 'utf8')).toMatch(
+        /"needs":"CAP_SETUID, CAP_SETGID, setgroups".*"new_files_belong_to_root"/,
+      );
+    },
+  );
+
   test('ends with its front-end when told to', async () => {
     const { ended } = start([`--socket-path=${socketPath}`, '--exit-on-disconnect']);
     await listening();
