@@ -26,6 +26,12 @@ const RETRY_MS = 2;
 const POLL_MS = 1;
 /** Answers of a turn after which the driver is called early, at least: half of what it asked, so that it works while we do. */
 const EARLY_MIN = 2;
+/**
+ * Bytes after which it is called again, where processors are not short. For as long as it takes to wake up, a few requests
+ * of this size can be served, and it may have no more under way; of larger ones, a single one.
+ */
+const EARLY_BYTES = 128 * 1024;
+const EARLY_BYTES_EACH = 256 * 1024;
 /** Looks at empty rings between two looks at the clock. */
 const LOOKS = 16;
 /** Milliseconds after which kicks of other rings, and the socket, are looked for however busy the polled rings are. */
@@ -264,6 +270,8 @@ export class VringScheduler {
     const rejectedBefore = queue.rejected;
     let left = TURN;
     let bytes = 0;
+    let uncalled = 0;
+    const earlyBytes = this.#busyPoll.windowMs > 0 ? EARLY_BYTES : Infinity;
     const early = left - Math.max(EARLY_MIN, queue.arrivals >> 1);
     queue.disableNotifications();
     while (left > 0 && queue.pop(chain)) {
@@ -276,10 +284,13 @@ export class VringScheduler {
       }
       if (this.isLogging) logWritten(this.#memory, chain, written);
       queue.pushUsed(chain.head, written);
-      bytes += chain.readableBytes + written;
-      if (left === early) {
+      const moved = chain.readableBytes + written;
+      bytes += moved;
+      uncalled += moved;
+      if (left === early || (uncalled >= earlyBytes && moved <= EARLY_BYTES_EACH)) {
         queue.publish();
         if (queue.needsCall()) vring.call.signal();
+        uncalled = 0;
       }
       if (queue.unpublished < PUBLISH_EVERY && bytes < PUBLISH_BYTES) continue;
       queue.publish();
