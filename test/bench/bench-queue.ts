@@ -120,7 +120,12 @@ export class BenchQueue {
       ? vringNeedEvent(Atomics.load(this.#used16, ring.availEventElement(this.#num)), now, this.#kickedAvail)
       : (Atomics.load(this.#used16, ring.RING_FLAGS) & VRING_USED_F_NO_NOTIFY) === 0;
     this.#kickedAvail = now;
-    if (wantsKick) signalEventfd(this.#kickFd);
+    if (wantsKick) this.kick();
+  }
+
+  /** Kicks the device, whether it wants that or not. */
+  kick(): void {
+    signalEventfd(this.#kickFd);
   }
 
   /** How many answered requests there are to `take`. */
