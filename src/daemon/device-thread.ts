@@ -68,7 +68,7 @@ class DeviceThread {
     );
     // Each thread has its own, but what forbids it (a sysctl, a container) forbids it to all.
     if (fileSystem.inFlight === undefined) log.info({}, 'no_io_uring');
-    // To another user it is no surprise. Root lacks it in a user namespace, or a container with fewer capabilities.
+    // To another user it is no surprise. Root lacks what that needs in a user namespace, or a container with few capabilities.
     if (!fileSystem.actsAsUsers && process.geteuid?.() === 0)
       log.warn({ needs: 'CAP_SETUID, CAP_SETGID, setgroups' }, 'new_files_belong_to_root');
     const queueThreads =

@@ -15,18 +15,23 @@ const TEXT_SIZE = 128;
 const memory = NativeMemory.allocate(2 * TEXT_SIZE);
 const path = memory.address + TEXT_SIZE;
 memory.u8.set(Buffer.from('/proc/loadavg'), TEXT_SIZE);
+/** 0 where the machine does not tell. */
 const processors = cpus().length;
 
 /**
- * @returns true if at this moment some thread, of whatever process, waits for a processor. False also where /proc does not
- *   tell. Costs a few microseconds
+ * @returns true if at this moment more threads, of whatever process, want to run than the machine has processors; false also
+ *   where /proc does not tell. Costs a few microseconds
  */
 export function areProcessorsShort(): boolean {
   const fd = openFile(AT_FDCWD, path, O_RDONLY, 0);
   if (fd < 0) return false;
   const size = readInto(fd, memory.address, TEXT_SIZE, 0);
   closeFile(fd);
-  return runnableThreads(memory.u8, size) > processors;
+  return isShort(runnableThreads(memory.u8, size), processors);
+}
+
+export function isShort(threads: number, of: number): boolean {
+  return of > 0 && threads > of;
 }
 
 /**

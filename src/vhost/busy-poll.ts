@@ -11,9 +11,9 @@
  *
  * An idle driver costs nothing, and one that asks now and then nothing after its first few requests.
  *
- * Where processors are short, looking takes them from the driver itself: a guest's processors are threads like ours. Such
- * a shortage shows as looks that take far too long, because somebody else ran in between, or as threads that wait for a
- * processor while we look; then there is no looking for a while, and for ever longer where that does not change.
+ * Where processors are short, looking takes them from the driver itself: a guest's processors are threads like ours. A
+ * look that takes far too long, because somebody else ran in between, ends looking for a while. So do threads that want to
+ * run, if they are mostly more than there are processors; each time that has not changed, for twice as long.
  */
 import { areProcessorsShort } from '../host/runnable-threads.ts';
 
@@ -102,6 +102,6 @@ export class BusyPoll {
 
   #pause(now: number, ms: number): void {
     this.#points = 0;
-    this.#pausedUntil = now + ms;
+    this.#pausedUntil = Math.max(this.#pausedUntil, now + ms);
   }
 }

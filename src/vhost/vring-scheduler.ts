@@ -27,11 +27,12 @@ const POLL_MS = 1;
 /** Answers of a turn after which the driver is called early, at least: half of what it asked, so that it works while we do. */
 const EARLY_MIN = 2;
 /**
- * Bytes after which it is called again, where processors are not short. For as long as it takes to wake up, a few requests
- * of this size can be served, and it may have no more under way; of larger ones, a single one.
+ * Bytes after which it is called again, if it mostly comes back soon and processors are not short: the few requests of this
+ * size that may be under way take no longer than waking up.
  */
 const EARLY_BYTES = 128 * 1024;
-const EARLY_BYTES_EACH = 256 * 1024;
+/** Not after requests larger than this: one alone takes as long. */
+const EARLY_MAX_REQUEST = 256 * 1024;
 /** Looks at empty rings between two looks at the clock. */
 const LOOKS = 16;
 /** Milliseconds after which kicks of other rings, and the socket, are looked for however busy the polled rings are. */
@@ -287,7 +288,7 @@ export class VringScheduler {
       const moved = chain.readableBytes + written;
       bytes += moved;
       uncalled += moved;
-      if (left === early || (uncalled >= earlyBytes && moved <= EARLY_BYTES_EACH)) {
+      if (left === early || (uncalled >= earlyBytes && moved <= EARLY_MAX_REQUEST)) {
         queue.publish();
         if (queue.needsCall()) vring.call.signal();
         uncalled = 0;

@@ -144,9 +144,9 @@ async function withPeers(
   disk?: string,
 ): Promise<void> {
   const shared = disk === undefined ? mkdtempSync(join(MEMORY, 'bench-')) : undefined;
-  if (shared !== undefined) fillShare(shared);
   const peers: Peer[] = [];
   try {
+    if (shared !== undefined) fillShare(shared);
     for (const [name, command] of commands) {
       const isOurs = name === 'ours';
       const more =
@@ -155,8 +155,11 @@ async function withPeers(
     }
     await use(peers);
   } finally {
-    await stopPeers(peers);
-    if (shared !== undefined) rmSync(shared, { recursive: true });
+    try {
+      await stopPeers(peers);
+    } finally {
+      if (shared !== undefined) rmSync(shared, { recursive: true, force: true });
+    }
   }
 }
 

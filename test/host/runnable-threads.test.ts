@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, test } from 'vitest';
-import { areProcessorsShort, runnableThreads } from '../../src/host/runnable-threads.ts';
+import { areProcessorsShort, isShort, runnableThreads } from '../../src/host/runnable-threads.ts';
 
 const count = (text: string): number => runnableThreads(Buffer.from(text), text.length);
 
@@ -19,6 +19,15 @@ describe('threads that want to run', () => {
 
   test('are found in what this kernel says', () => {
     expect(count(readFileSync('/proc/loadavg', 'latin1'))).toBeGreaterThan(0);
+  });
+
+  test.each([
+    [1, 2, false],
+    [2, 2, false],
+    [3, 2, true],
+    [5, 0, false],
+  ])('%i on %i processors are too many: %j', (threads, processors, expected) => {
+    expect(isShort(threads, processors)).toBe(expected);
   });
 
   test('are too many while each processor has two', async () => {

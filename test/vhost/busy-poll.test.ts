@@ -68,37 +68,71 @@ describe('the window', () => {
 });
 
 describe('where processors are short', () => {
-  /** Looks for ten seconds at the pace of a busy driver; @returns the milliseconds of them in which there was a window. */
-  function lookedFor(areShort: (ms: number) => boolean): number {
+  /** Looks at the pace of a busy driver. @returns each time there was a window: when it began and ended, in milliseconds */
+  function windowsOf(areShort: (ms: number) => boolean, forMs = 10_000): [number, number][] {
     let ms = 0;
-    let looked = 0;
+    const windows: [number, number][] = [];
     const busyPoll = new BusyPoll(MAX_US, () => areShort(ms));
-    for (; ms < 10_000; ms += 1) {
+    let wasOpen = false;
+    for (; ms < forMs; ms += 1) {
       busyPoll.woken(SOON, ms);
       busyPoll.woken(SOON, ms);
-      if (busyPoll.windowMs === 0) continue;
-      looked += 1;
-      busyPoll.looked(0.01, ms);
+      const isOpen = busyPoll.windowMs > 0;
+      if (isOpen && !wasOpen) windows.push([ms, ms]);
+      if (isOpen) windows.at(-1)![1] = ms;
+      if (isOpen) busyPoll.looked(0.01, ms);
+      wasOpen = isOpen;
     }
-    return looked;
+    return windows;
   }
 
+  /** Milliseconds without a window, each time. */
+  const pausesOf = (windows: readonly [number, number][]): number[] =>
+    windows.slice(1).map(([begin], i) => begin - windows[i]![1]);
+
   test('there is a window all the time where they never are', () => {
-    expect(lookedFor(() => false)).toBe(10_000);
+    expect(windowsOf(() => false)).toEqual([[0, 9999]]);
   });
 
-  test('and where they are now and then', () => {
-    expect(lookedFor((ms) => ms % 10 === 0)).toBe(10_000);
+  /** Processors are short in so many of 16 answers, one every other millisecond. */
+  const shortIn =
+    (answers: number) =>
+    (ms: number): boolean =>
+      (ms >> 1) % 16 < answers;
+
+  test('and where they are in 4 answers of 16, but not in 5', () => {
+    expect(windowsOf(shortIn(4))).toEqual([[0, 9999]]);
+    expect(windowsOf(shortIn(5))[0]).toEqual([0, 30]);
   });
 
-  test('there is one for a fiftieth of the time where they mostly are', () => {
-    const looked = lookedFor((ms) => ms % 3 !== 0);
-    expect(looked).toBeGreaterThan(0);
-    expect(looked).toBeLessThan(300);
+  test('each pause is twice as long as the one before, up to 3.2 seconds, and each window has 16 answers', () => {
+    const windows = windowsOf(() => true, 20_000);
+    expect(pausesOf(windows).slice(0, 8)).toEqual([100, 200, 400, 800, 1600, 3200, 3200, 3200]);
+    expect(windows.slice(0, -1).map(([begin, end]) => end - begin)).toEqual(windows.slice(1).map(() => 30));
   });
 
-  test('it is back a while after they no longer are', () => {
-    expect(lookedFor((ms) => ms < 2000)).toBeGreaterThan(10_000 - 2000 - 3200);
+  test('pauses begin short again after they were not', () => {
+    const pauses = pausesOf(windowsOf((ms) => ms < 2000 || ms >= 6000));
+    expect(pauses.slice(0, 7)).toEqual([100, 200, 400, 800, 1600, 100, 200]);
+  });
+
+  test('an interrupted look does not cut a pause short', () => {
+    const busyPoll = new BusyPoll(MAX_US, () => true);
+    const wake = (ms: number): number => {
+      busyPoll.woken(SOON, ms);
+      busyPoll.woken(SOON, ms);
+      return busyPoll.windowMs;
+    };
+    let ms = 0;
+    for (let pauses = 0; pauses < 3; ms += 1) {
+      if (wake(ms) === 0) continue;
+      busyPoll.looked(0.01, ms);
+      if (busyPoll.windowMs > 0) continue;
+      pauses += 1;
+      busyPoll.looked(5, ms);
+    }
+    expect(wake(ms + 150)).toBe(0);
+    expect(wake(ms + 450)).toBeGreaterThan(0);
   });
 });
 
