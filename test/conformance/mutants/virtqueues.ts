@@ -62,8 +62,8 @@ export const VIRTQUEUE_MUTANTS: readonly Mutant[] = [
     id: 'used-length-of-room',
     bug: 'the used length is the room for the answer, not the answer',
     file: SCHEDULER,
-    search: 'queue.pushUsed(chain.head, written); bytes += chain.readableBytes + written;',
-    replace: 'queue.pushUsed(chain.head, chain.writableBytes); bytes += chain.readableBytes + written;',
+    search: 'queue.pushUsed(chain.head, written); const moved = chain.readableBytes + written;',
+    replace: 'queue.pushUsed(chain.head, chain.writableBytes); const moved = chain.readableBytes + written;',
     areas: ['queue.shape'],
   },
   {
@@ -332,9 +332,9 @@ export const VIRTQUEUE_MUTANTS: readonly Mutant[] = [
     id: 'silence-on-bad-header',
     bug: 'a request whose header lies is never given back',
     file: SCHEDULER,
-    search: 'queue.pushUsed(chain.head, written); bytes += chain.readableBytes + written;',
+    search: 'queue.pushUsed(chain.head, written); const moved = chain.readableBytes + written;',
     replace:
-      'if (written > 16 || written === 0) queue.pushUsed(chain.head, written); bytes += chain.readableBytes + written;',
+      'if (written > 16 || written === 0) queue.pushUsed(chain.head, written); const moved = chain.readableBytes + written;',
     areas: ['hostile.fs', 'device'],
   },
   {
