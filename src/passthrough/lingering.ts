@@ -30,23 +30,23 @@ export class Lingering {
   }
 
   // Both count up for ever, modulo 2^32.
-  get #head(): number {
+  #head(): number {
     return this.#header[HeaderWord.LINGER_HEAD]!;
   }
 
-  get #tail(): number {
+  #tail(): number {
     return this.#header[HeaderWord.LINGER_TAIL]!;
   }
 
   /** Any time. */
   get isEmpty(): boolean {
-    return this.#head === this.#tail;
+    return this.#head() === this.#tail();
   }
 
   /** Holes at the front take no room after this was looked at. */
   get isFull(): boolean {
-    const tail = this.#tail;
-    let head = this.#head;
+    const tail = this.#tail();
+    let head = this.#head();
     if (((tail - head) | 0) < MAX_LINGERING) return false;
     while (head !== tail && this.#words[placeOf(head)] === 0) head = (head + 1) | 0;
     this.#header[HeaderWord.LINGER_HEAD] = head;
@@ -64,7 +64,7 @@ export class Lingering {
   }
 
   #add(slot: number, fd: number): void {
-    const tail = this.#tail;
+    const tail = this.#tail();
     const at = placeOf(tail);
     this.#words[at] = slot;
     this.#words[at + FD] = fd;
@@ -85,8 +85,8 @@ export class Lingering {
 
   /** The newest first: what is looked for is mostly among them. */
   #find(slot: number, isOwner: boolean): number {
-    const head = this.#head;
-    for (let i = (this.#tail - 1) | 0; ((i - head) | 0) >= 0; i = (i - 1) | 0) {
+    const head = this.#head();
+    for (let i = (this.#tail() - 1) | 0; ((i - head) | 0) >= 0; i = (i - 1) | 0) {
       const at = placeOf(i);
       if (this.#words[at] === slot && (this.#words[at + FD] === OWN) === isOwner) return at;
     }
@@ -95,13 +95,13 @@ export class Lingering {
 
   #take(at: number): number {
     this.#words[at] = 0;
-    this.#trim(this.#head);
+    this.#trim(this.#head());
     return this.#words[at + FD]!;
   }
 
   /** Holes at the end are none. */
   #trim(head: number): void {
-    let tail = this.#tail;
+    let tail = this.#tail();
     while (tail !== head && this.#words[placeOf((tail - 1) | 0)] === 0) tail = (tail - 1) | 0;
     this.#header[HeaderWord.LINGER_TAIL] = tail;
     if (((this.#header[HeaderWord.LINGER_MARK]! - tail) | 0) > 0) this.#header[HeaderWord.LINGER_MARK] = tail;
@@ -109,7 +109,7 @@ export class Lingering {
 
   /** Takes the oldest out, into `slot` and `fd`. @returns false if there is none */
   takeOldest(): boolean {
-    return this.#takeBefore(this.#tail);
+    return this.#takeBefore(this.#tail());
   }
 
   /** The same if it has been here for a period. */
@@ -118,7 +118,7 @@ export class Lingering {
   }
 
   #takeBefore(end: number): boolean {
-    for (let head = this.#head; ((end - head) | 0) > 0;) {
+    for (let head = this.#head(); ((end - head) | 0) > 0;) {
       const at = placeOf(head);
       head = (head + 1) | 0;
       this.#header[HeaderWord.LINGER_HEAD] = head;
@@ -144,7 +144,7 @@ export class Lingering {
   /** @returns milliseconds until its end */
   beginPeriod(now: number): number {
     this.#header[HeaderWord.LINGER_SINCE] = now | 0;
-    this.#header[HeaderWord.LINGER_MARK] = this.#tail;
+    this.#header[HeaderWord.LINGER_MARK] = this.#tail();
     return PERIOD_MS;
   }
 }

@@ -82,7 +82,7 @@ export class Vring implements RingControl {
     return this.#isPolled;
   }
   get isServable(): boolean {
-    return this.#isRunning && this.#isEnabled;
+    return this.#isRunning() && this.#isEnabled;
   }
 
   setNum(num: number): void {
@@ -180,7 +180,7 @@ export class Vring implements RingControl {
    */
   openQueue(): Virtqueue | undefined {
     if (this.#queue !== undefined) return this.#queue;
-    if (!this.#isRunning || this.#addr === undefined) return undefined;
+    if (!this.#isRunning() || this.#addr === undefined) return undefined;
     try {
       this.#queue = this.#open(this.#addr);
     } catch (error) {
@@ -246,7 +246,7 @@ export class Vring implements RingControl {
   }
 
   /** Started and completely set up, in whatever order that came. */
-  get #isRunning(): boolean {
+  #isRunning(): boolean {
     return this.#state === 'started' && this.#isMapped && this.#num > 0;
   }
 

@@ -67,8 +67,8 @@ export const RING_MUTANTS: readonly Mutant[] = [
     id: 'disabled-served',
     bug: 'a disabled ring is processed',
     file: VRING,
-    search: 'return this.#isRunning && this.#isEnabled;',
-    replace: 'return this.#isRunning;',
+    search: 'return this.#isRunning() && this.#isEnabled;',
+    replace: 'return this.#isRunning();',
     areas: ['ring.disable'],
   },
   {
