@@ -2,7 +2,8 @@
  * Has V8 make machine code of what serves requests sooner than of other programs, and of more functions at once.
  *
  * V8 waits until a function has executed so many bytes of bytecode, several times over: a guest's first ten thousand
- * requests would be interpreted, each at several times the cost. We run the same few functions for as long as we live.
+ * requests, and a few hundred additions of memory, would be interpreted, each at several times the cost. We run the same
+ * few functions for as long as we live.
  *
  * It also stops copying functions into their caller after a kilobyte of bytecode. A request goes through two dozen small
  * ones, from descriptor to system call, which are called from nowhere else: a call of each costs more than what it does.
@@ -10,7 +11,7 @@
 import { setFlagsFromString } from 'node:v8';
 
 /** Bytes; V8's own is 132 KiB. */
-const BUDGET = 16384;
+const BUDGET = 2048;
 /** Bytes of bytecode of one function to be copied, of all of them together, and with their own. V8's are 460, 920, 4600. */
 const INLINED = 2000;
 const INLINED_TOGETHER = 8000;
