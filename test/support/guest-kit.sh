@@ -168,25 +168,24 @@ build_initrd() {
 # Rust virtiofsd of Debian 13 with its own libc; C virtiofsd and qemu-storage-daemon of Debian 12; each started through
 # run-*.
 unpack_peers() {
-  [ -x "$kit/peers/run-rust" ] && [ -x "$kit/peers/run-c" ] || unpack_daemons
-  [ -x "$kit/peers/run-qsd" ] || write_runner c usr/bin/qemu-storage-daemon qsd
-}
-
-unpack_daemons() {
+  [ "$(cat "$kit/peers/recipe" 2>/dev/null)" != "$(recipe)" ] || return 0
   can_be_made
   apt_root=$kit/apt-peers # apart: nothing is ever installed with the suites of another release in sight
   with_suites trixie bookworm
-  say 'unpacking virtiofsd of Debian 13 and of Debian 12'
+  say 'unpacking virtiofsd of Debian 13 and of Debian 12, and qemu-storage-daemon'
   rm -rf "$kit/peers"
   for package in virtiofsd libc6 libcap-ng0 libseccomp2 libgcc-s1; do
     unpack_package trixie "$package" "$kit/peers/rust"
   done
   for package in qemu-system-common libc6 libcap-ng0 libseccomp2 libgcc-s1 libglib2.0-0 libpcre2-8-0 liburing2 libgnutls30 \
-    libp11-kit0 libidn2-0 libunistring2 libtasn1-6 libnettle8 libhogweed6 libgmp10 libffi8 libnuma1; do
+    libp11-kit0 libidn2-0 libunistring2 libtasn1-6 libnettle8 libhogweed6 libgmp10 libffi8 libnuma1 libfuse3-3 libaio1 \
+    libzstd1 zlib1g; do
     unpack_package bookworm "$package" "$kit/peers/c"
   done
   write_runner rust usr/libexec/virtiofsd
   write_runner c usr/lib/qemu/virtiofsd
+  write_runner c usr/bin/qemu-storage-daemon qsd
+  recipe >"$kit/peers/recipe"
 }
 
 # write_runner ROOT PROGRAM [NAME]
