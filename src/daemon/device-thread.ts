@@ -19,7 +19,7 @@ import { acceptUnix, MessageSocket } from '../host/unix-socket.ts';
 import type { Log } from '../log.ts';
 import { PassthroughFs } from '../passthrough/passthrough-fs.ts';
 import { BackendSession } from '../vhost/backend.ts';
-import { compileSoon } from './compile-soon.ts';
+import { compileAsUsual, compileSoon } from './compile-soon.ts';
 import { FsDevice } from './fs-device.ts';
 import { createLogger } from './logger.ts';
 import type { DaemonOptions } from './options.ts';
@@ -147,7 +147,9 @@ class DeviceThread {
   }
 }
 
+/** Which compiles soon when it serves. */
 function startQueueThread(setup: QueueThreadSetup): void {
+  compileAsUsual();
   report({ kind: 'startQueueThread', setup }, [setup.port]);
 }
 

@@ -19,6 +19,7 @@ import { TurnGate } from '../host/turn-gate.ts';
 import type { Log } from '../log.ts';
 import { PassthroughFs } from '../passthrough/passthrough-fs.ts';
 import { RingServer } from '../vhost/ring-server.ts';
+import { compileSoon } from './compile-soon.ts';
 import { FsDevice } from './fs-device.ts';
 import { createLogger } from './logger.ts';
 import type { Question, QuestionAnswer, QueueThreadSetup } from './queue-thread-messages.ts';
@@ -108,6 +109,7 @@ const setup = workerData as QueueThreadSetup;
   const log = createLogger(setup.options.logLevel);
   const thread = new QueueThread(setup, log, owned);
   log.info({ thread: setup.thread, queues: setup.indexes }, 'queue_thread_started');
+  compileSoon();
   thread.run();
 }
 // The answer to `quit`: nothing of the share is used any more.

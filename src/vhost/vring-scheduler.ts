@@ -35,8 +35,8 @@ const EARLY_BYTES = 128 * 1024;
 const EARLY_MAX_REQUEST = 256 * 1024;
 /** Looks at empty rings between two looks at the clock. */
 const LOOKS = 16;
-/** Chains of a run, after which the clock is looked at again however soon the next one comes: it takes a tenth of a request. */
-const CHAINS_UNTIMED = 32;
+/** Chains and glances between two looks at the clock, which take a tenth of a small request, however soon the next one comes. */
+const UNTIMED = 16;
 /** Milliseconds after which kicks of other rings, and the socket, are looked for however busy the polled rings are. */
 const MAX_RUN_MS = 0.2;
 /** Turns after which the device is asked to keep up although there is more to do. */
@@ -109,24 +109,22 @@ export class VringScheduler {
    * @returns milliseconds until this wants to be called again: 0 at once, −1 not before something happens
    */
   run(): number {
-    if (this.#isAsleep) this.#wake();
+    const began = this.#isAsleep ? this.#wake() : monotonicMs();
     this.#runs = (this.#runs + 1) % RUNS_UNTIL_UPKEEP;
     if (this.#runs === 0) this.#device.upkeep?.(monotonicMs());
-    let began = 0;
     this.#untimed = 0;
     for (;;) {
       const wait = this.#round();
       if (wait === 0) return 0;
       if (this.#awake.length === 0 && !this.#hasAnswered) return this.#keepUp(wait);
-      if (this.#untimed < CHAINS_UNTIMED && this.#glance()) continue;
+      if (this.#untimed < UNTIMED && this.#glance()) continue;
       this.#untimed = 0;
       const now = monotonicMs();
-      began ||= now;
       if (this.#hasAnswered) this.#idleSince = now;
       this.#hasAnswered = false;
       if (this.#awake.length > 0) {
         if (now - began > MAX_RUN_MS) return 0;
-        if (this.#look(now)) continue;
+        if (!this.#isWanted() && this.#look(now)) continue;
         if (this.#isWanted() || this.#rest()) return 0;
       }
       this.#isAsleep = true;
@@ -141,12 +139,13 @@ export class VringScheduler {
     return until < 0 || (wait >= 0 && wait < until) ? wait : Math.ceil(until);
   }
 
-  /** Judges the sleep that a request has ended, if one has. */
-  #wake(): void {
-    if (!this.#isWaitedForAny()) return;
-    this.#isAsleep = false;
+  /** Judges the sleep that a request has ended, if one has. @returns the time */
+  #wake(): number {
     const now = monotonicMs();
+    if (!this.#isWaitedForAny()) return now;
+    this.#isAsleep = false;
     this.#busyPoll.woken(now - this.#idleSince, now);
+    return now;
   }
 
   #round(): number {
@@ -183,7 +182,8 @@ export class VringScheduler {
    * @returns true if some are ready
    */
   #glance(): boolean {
-    if (!this.#hasAnswered || this.#busyPoll.windowMs === 0 || !this.#lookAround()) return false;
+    if (!this.#hasAnswered || this.#isWanted() || this.#busyPoll.windowMs === 0) return false;
+    if (!this.#lookAround()) return false;
     this.#untimed += 1;
     if (this.#isWaitedForAny()) this.#busyPoll.found(0);
     return true;
@@ -327,7 +327,7 @@ export class VringScheduler {
     }
     queue.publish();
     if (left <= 0 || queue.rejected - rejectedBefore >= TURN) return true;
-    this.#untimed += TURN - left;
+    this.#untimed += TURN - left + queue.rejected - rejectedBefore;
     if (left < TURN && this.#isWaitedFor(vring)) this.#hasAnswered = true;
     if (vring.isPolled) return left < TURN;
     // The driver is asked to kick when there is nothing else to do: see `#rest`.
