@@ -31,7 +31,12 @@ export function pictureOf(state: DemoState, columns: number): Line[] {
     [],
     [`virtio-mem at ${hex(address)}: `, { text: sizeOf(plugged * slotSize), colour: 'bold' }, way],
     ...mapOf(memory, columns),
-    [{ text: ` a cell is a memory slot of ${sizeOf(slotSize)}: █ mapped ░ not`, colour: 'dim' }],
+    [
+      {
+        text: ` a cell is a memory slot of ${sizeOf(slotSize)}: █ mapped ░ not ▒ just unmapped`,
+        colour: 'dim',
+      },
+    ],
     [],
     [
       'slots    ',

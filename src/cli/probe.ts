@@ -1,4 +1,5 @@
 /** `vhost-user probe`: what a back-end offers, and whether it acknowledges what a front-end relies on. */
+import { setTimeout as delay } from 'node:timers/promises';
 import { errnoName } from '../../protocol/errno.ts';
 import { ConfigError } from '../errors.ts';
 import { OwnedFd } from '../host/owned-fd.ts';
@@ -18,6 +19,8 @@ export interface ProbeOptions extends BackendChoice {
 }
 
 const TIMEOUT_MS = 2000;
+/** Milliseconds in which a back-end that hung up says why. */
+const DYING_MS = 100;
 
 /**
  * @returns the exit status: 0 if every question was answered, 1 if not
@@ -39,7 +42,11 @@ async function probed({ command, socket = '' }: BackendChoice, timeoutMs: number
   }
   const backend = await startBackend(command);
   try {
-    return reportOf(probe(backend.connect(), { timeoutMs }));
+    const report = reportOf(probe(backend.connect(), { timeoutMs }));
+    if (report.failure === undefined) return report;
+    await delay(DYING_MS);
+    const told = [report.failure.text, backend.lastWords()].filter(Boolean).join('; the back-end ');
+    return { ...report, failure: { ...report.failure, text: told } };
   } finally {
     await backend.stop();
   }

@@ -14,6 +14,8 @@ import { withPlaceholders } from './backend-command.ts';
 
 const START_TIMEOUT_MS = 10_000;
 const STOP_TIMEOUT_MS = 5000;
+/** Of what it wrote last, how much is told. */
+const SAID_LINES = 3;
 
 export interface BackendCommand {
   readonly program: string;
@@ -93,6 +95,13 @@ export class SpawnedBackend {
     if (this.#child.pid === undefined) return 'did not start';
     if (signalCode !== null) return `was ended by ${signalCode}`;
     return exitCode === null ? undefined : `ended with status ${exitCode}`;
+  }
+
+  /** How it ended, if it has, and the last lines it wrote to stderr; empty if there is nothing to tell. */
+  lastWords(): string {
+    const { ending, messages } = this;
+    const said = messages === '' ? '' : `said: ${messages.split('\n').slice(-SAID_LINES).join(' | ')}`;
+    return [ending, said].filter(Boolean).join(', ');
   }
 
   /** What it wrote to stderr last. */

@@ -31,6 +31,8 @@ export interface StressOptions extends BackendChoice {
   readonly restarts?: number;
   /** What the back-end is. */
   readonly device?: StoreKind;
+  /** The disk of a back-end that somebody else has started may be overwritten. */
+  readonly overwrite?: boolean;
   readonly requestQueues?: number;
   /** Whether buffers may begin in one slot and end in the next. */
   readonly crossing?: boolean;
@@ -50,8 +52,6 @@ export interface StressOptions extends BackendChoice {
 }
 
 const OPERATIONS = 10_000;
-/** Of what a back-end wrote last, how much is told. */
-const SAID_LINES = 3;
 /** In the directory of a block device: what its command is to serve. */
 const DISK = 'disk.img';
 /** What it was called before. */
@@ -65,6 +65,7 @@ const DISK_SIZE = DEFAULT_SHAPE.chunks * DEFAULT_SHAPE.chunkSize;
 export async function runStress(options: StressOptions): Promise<number> {
   const { output = standardOutput(), seed = randomInt(2 ** 31) } = options;
   assertOneBackend(options);
+  assertMayWrite(options);
   const stop = { isAsked: false };
   const onSignal = (): void => void (stop.isAsked = true);
   process.once('SIGINT', onSignal).once('SIGTERM', onSignal); // the second one is obeyed at once
@@ -74,6 +75,7 @@ export async function runStress(options: StressOptions): Promise<number> {
       if (options.replay !== undefined) break;
       const name = `stress-${seed}-${violation.phase}-${violation.kind}.json`;
       violation.file = join(options.sequences ?? '.', name.replaceAll(' ', '-'));
+      violation.again = replayCommand(options, violation.file);
       await writeReport(sequenceFile(report, violation), violation.file);
     }
     if (options.report !== undefined) await writeReport(`${JSON.stringify(report)}\n`, options.report);
@@ -83,6 +85,30 @@ export async function runStress(options: StressOptions): Promise<number> {
     process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
   }
 }
+
+/** @throws {ConfigError} BAD_OPTION if it is somebody's disk and they have not said that it may be written */
+function assertMayWrite({ socket, device, overwrite = false }: StressOptions): void {
+  if (socket === undefined || device !== 'blk' || overwrite) return;
+  throw new ConfigError(
+    'BAD_OPTION',
+    `--device blk --socket ${socket}: the first ${DISK_SIZE} bytes of that disk would be overwritten; --overwrite allows it`,
+  );
+}
+
+/** What a shell takes: the same back-end, and nothing that does not matter to a sequence. */
+function replayCommand(options: StressOptions, file: string): string {
+  const { command, socket = '', device = 'fs', requestQueues = 1, crossing = false, overwrite } = options;
+  const words = ['vhost-user', 'stress', '--replay', file];
+  words.push(...(command === undefined ? ['--socket', socket] : ['--command', command]));
+  if (device !== 'fs') words.push('--device', device);
+  if (requestQueues !== 1) words.push('--request-queues', String(requestQueues));
+  if (crossing) words.push('--crossing');
+  if (overwrite) words.push('--overwrite');
+  return words.map(quoted).join(' ');
+}
+
+const quoted = (word: string): string =>
+  /^[\w./:=,+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 
 async function stressed(
   options: StressOptions & { readonly seed: number },
@@ -183,9 +209,7 @@ class OwnedBackend implements StressBackend {
   }
 
   lastWords(): string {
-    const { ending, messages = '' } = this.#current ?? {};
-    const said = messages === '' ? '' : `said: ${messages.split('\n').slice(-SAID_LINES).join(' | ')}`;
-    return [ending, said].filter(Boolean).join(', ');
+    return this.#current?.lastWords() ?? '';
   }
 
   async stop(): Promise<void> {

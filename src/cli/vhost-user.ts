@@ -107,7 +107,10 @@ program
 program
   .command('probe')
   .description('what a back-end offers, and whether it acknowledges what front-ends rely on')
-  .option('--command <cmd>', "start a back-end: 'CMD {socket} {dir}'; it is ended afterwards")
+  .option(
+    '--command <cmd>',
+    "start a back-end: 'CMD {socket} {dir}'; it is ended afterwards. Without {socket}, --socket-path={socket} --shared-dir={dir} follow",
+  )
   .option('--socket <path>', 'where one listens')
   .option('--timeout <ms>', 'how long an answer may take', positive, 2000)
   .option('--json', 'one JSON object instead of text')
@@ -118,7 +121,10 @@ program
 program
   .command('conform')
   .description('run the conformance suite against a back-end; status 1 if it does not keep the specification')
-  .option('--command <cmd>', "start a back-end, as often as needed: 'CMD {socket} {dir}'")
+  .option(
+    '--command <cmd>',
+    "start a back-end, as often as needed: 'CMD {socket} {dir}'. Without {socket}, --socket-path={socket} --shared-dir={dir} follow",
+  )
   .option('--socket <path>', 'where one listens that keeps running')
   .addOption(deviceOption('any'))
   .option('--only <id...>', 'these cases, or all below these names')
@@ -147,9 +153,13 @@ program
   .description(
     'memory slots of a back-end up to its limit and beyond, a storm of changes under I/O, kills; status 1 with a violation',
   )
-  .option('--command <cmd>', "start a back-end, as often as needed: 'CMD {socket} {dir}'")
+  .option(
+    '--command <cmd>',
+    "start a back-end, as often as needed: 'CMD {socket} {dir}'. Without {socket}, --socket-path={socket} --shared-dir={dir} follow",
+  )
   .option('--socket <path>', 'where one listens')
   .addOption(deviceOption('fs'))
+  .option('--overwrite', 'the disk of a back-end that listens (--device blk --socket) may be written')
   .option('--request-queues <n>', 'queues that carry requests', within(1, 64), 1)
   .option('--crossing', 'some buffers begin in one memory slot and end in the next')
   .option('--slots <n>', 'use so many memory regions at most', positive)

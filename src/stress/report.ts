@@ -29,6 +29,8 @@ export interface ViolationReport {
   tries: number;
   /** Where the sequence was written to. */
   file?: string;
+  /** The command that runs it again. */
+  again?: string;
 }
 
 /** What became of the one region more than a full table has room for. */
@@ -101,7 +103,7 @@ function phaseText({ name, outcome, reason, operations, changes, milliseconds }:
 }
 
 function violationText({ kind, text, phase, operation, times, ...rest }: ViolationReport): string[] {
-  const { sequence, isShortest, file } = rest;
+  const { sequence, isShortest, again } = rest;
   const often = times > 1 ? `, ${times} times` : '';
   // of a long one the end tells more than the beginning
   const left = Math.max(0, sequence.length - SHOWN_OPERATIONS);
@@ -114,7 +116,7 @@ function violationText({ kind, text, phase, operation, times, ...rest }: Violati
       .slice(left)
       .map((each, index) => `  ${String(left + index + 1).padStart(4)}  ${operationText(each)}`),
     ...(sequence.length === 0 ? ['        (nothing: connecting is enough)'] : []),
-    ...(file === undefined ? [] : [`  again: vhost-user stress --replay ${file} …`]),
+    ...(again === undefined ? [] : [`  again: ${again}`]),
   ];
 }
 

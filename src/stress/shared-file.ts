@@ -1,4 +1,5 @@
 /** The file that a stress run writes and reads through virtio-fs, a chunk per request, over all request queues in turn. */
+import { randomUUID } from 'node:crypto';
 import { errnoName, ProtocolError } from '../errors.ts';
 import type { GuestBuffer } from '../machine/guest-ram.ts';
 import { expectAnswer, type GuestDevice, ROOT, VirtioFsClient } from '../machine/virtio-fs-client.ts';
@@ -7,7 +8,8 @@ import type { FinishRead, StressStore } from './store.ts';
 import { Violation } from './violation.ts';
 
 const O_RDWR = 2;
-const NAME = 'stress.bin';
+/** Nobody else's: a directory that somebody serves may have files. The same for all runs of this process. */
+const NAME = `vhost-user-stress-${process.pid}-${randomUUID()}`;
 
 export class SharedFile implements StressStore {
   /** One for each request queue; the first has the mount. */
@@ -54,9 +56,9 @@ export class SharedFile implements StressStore {
     };
   }
 
-  /** Closes the file and unmounts. */
-  close(): void {
+  close(isLast: boolean): void {
     this.#first.release(this.#nodeid, this.#fh);
+    if (isLast) this.#first.unlink(ROOT, NAME);
     this.#first.forget(this.#nodeid);
     this.#first.destroy();
   }

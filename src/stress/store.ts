@@ -9,8 +9,8 @@ export interface StressStore {
   write(chunk: number, version: number, buffer: GuestBuffer): void;
   /** Begins to read a chunk. @returns waits for it, and compares with what was written last; 0: nothing yet */
   startRead(chunk: number, buffer: GuestBuffer): FinishRead;
-  /** Says goodbye to the device. */
-  close(): void;
+  /** Says goodbye to the device. @param isLast what was made there is removed, if it can be */
+  close(isLast: boolean): void;
 }
 
 /** @throws {Violation} io, lost */

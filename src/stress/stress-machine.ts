@@ -164,7 +164,7 @@ export class StressMachine implements Disposable {
   }
 
   reboot(): void {
-    this.store.close();
+    this.store.close(false);
     this.#store = undefined;
     this.#machine.reboot();
     this.#store = this.#mount();
@@ -179,7 +179,7 @@ export class StressMachine implements Disposable {
 
   /** Unmounts and stops the machine. */
   stop(): void {
-    this.store.close();
+    this.store.close(true);
     this.#machine.stop();
   }
 

@@ -37,7 +37,7 @@ test('the picture has a cell for each slot, and the numbers', () => {
     '',
     'virtio-mem at 0x100000000: 5 GiB, growing to 12 GiB',
     ` █████${'░'.repeat(15)}`,
-    ' a cell is a memory slot of 1 GiB: █ mapped ░ not',
+    ' a cell is a memory slot of 1 GiB: █ mapped ░ not ▒ just unmapped',
     '',
     'slots    6 of 509 in use, 7 mapped, 2 unmapped',
     'files    100/s operations, 1,234 in all, 3 MiB moved',

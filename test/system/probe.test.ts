@@ -56,6 +56,18 @@ test('a back-end that somebody else has started is asked, and goes on', async ()
   }
 });
 
+test('a back-end that ends is quoted', () => {
+  const program = join(scratch, 'dies.mjs');
+  writeFileSync(
+    program,
+    `import { createServer } from 'node:net';
+     createServer(() => { console.error('no such mount'); process.exit(3); }).listen(process.argv[2]);`,
+  );
+  const { status, stdout } = run('--command', `'${process.execPath}' '${program}' {socket}`);
+  expect(status).toBe(1);
+  expect(stdout).toMatch(/^FAILED: .*; the back-end ended with status 3, said: no such mount$/m);
+});
+
 describe.skipIf(isMissing)('back-ends of others', () => {
   test('Rust virtiofsd', () => {
     const report = probed(RUST_VIRTIOFSD);

@@ -5,12 +5,12 @@
  * `STRESS_OPERATIONS=100000` makes the storms longer.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
-import type { BackendCommand } from '../../src/cli/spawned-backend.ts';
+import { type BackendCommand, SpawnedBackend } from '../../src/cli/spawned-backend.ts';
 import type { StressReport } from '../../src/stress/report.ts';
 import { REPOSITORY } from '../support/guest-kit.ts';
 import { C_VIRTIOFSD, missingPeers, ourBackend, RUST_VIRTIOFSD, storageDaemon } from '../support/peers.ts';
@@ -75,6 +75,31 @@ describe('our own back-end', () => {
   });
 });
 
+describe('a back-end that somebody else has started', () => {
+  const run = (...args: readonly string[]) =>
+    spawnSync(process.execPath, [PROGRAM, 'stress', '--sequences', scratch, ...args], { encoding: 'utf8' });
+
+  test('keeps its files: the run has one of its own, and removes it', async () => {
+    const backend = await SpawnedBackend.start(ourBackend());
+    try {
+      writeFileSync(join(backend.shared, 'stress.bin'), 'precious');
+      const { status, stdout } = run('--socket', backend.socketPath, '--operations=300', '--slots=40');
+      expect([status, stdout]).toEqual([0, expect.stringContaining('no violation')]);
+      expect(readdirSync(backend.shared)).toEqual(['stress.bin']);
+      expect(readFileSync(join(backend.shared, 'stress.bin'), 'utf8')).toBe('precious');
+    } finally {
+      await backend.stop();
+    }
+  });
+
+  test('keeps its disk, unless it may be overwritten', () => {
+    const { status, stderr } = run('--socket', '/nowhere', '--device', 'blk');
+    expect(status).toBe(2);
+    expect(stderr).toMatch(/--device blk --socket \/nowhere: the first \d+ bytes .* --overwrite allows it/);
+    expect(run('--socket', '/nowhere', '--device', 'blk', '--overwrite').stderr).toContain('ENOENT');
+  });
+});
+
 describe.skipIf(isMissing)('back-ends of others', () => {
   test('Rust virtiofsd does not enforce its limit, and does all else', () => {
     const { status, report } = stress(RUST_VIRTIOFSD, '--seed=1', '--operations=1000');
@@ -136,7 +161,12 @@ describe('a back-end that is broken', () => {
     expect(status).toBe(1);
     const [found] = report.violations;
     expect(found).toMatchObject({ kind: 'limit', sequence: [{ op: 'fill' }, { op: 'beyond' }] });
-    expect(stdout).toContain(`--replay ${found?.file}`);
+    const [, command = ''] = /^ {2}again: vhost-user (.*)$/m.exec(stdout) ?? [];
+    expect(command).toContain(`--replay ${found?.file}`);
+    const told = spawnSync('sh', ['-c', `'${process.execPath}' '${PROGRAM}' ${command}`], {
+      encoding: 'utf8',
+    });
+    expect([told.status, told.stdout]).toEqual([1, expect.stringContaining('! limit')]);
     const again = stress(broken, '--replay', found!.file!);
     expect(again.status).toBe(1);
     expect(again.report.violations.map(({ kind }) => kind)).toEqual(['limit']);
