@@ -4,6 +4,10 @@ import { DEVICE_NAMES, type DeviceName } from '../conformance/case.ts';
 import { ConfigError } from '../errors.ts';
 import type { BackendCommand } from './spawned-backend.ts';
 
+/** What the value of `--command` is, for a help text. */
+export const COMMAND_FORM =
+  "'CMD {socket} {dir}'. Without {socket}, --socket-path={socket} --shared-dir={dir} follow";
+
 /** Options that say which back-end is meant. */
 export interface BackendChoice {
   /** `CMD {socket} {dir}`. */

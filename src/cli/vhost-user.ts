@@ -2,7 +2,7 @@
 /** `vhost-user`: the toolkit's commands. One file each; this one only knows their names. */
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { DEVICE_NAMES, type DeviceName, LEVELS } from '../conformance/case.ts';
-import { parseDevice } from './backend-command.ts';
+import { COMMAND_FORM, parseDevice } from './backend-command.ts';
 import { runConform } from './conform.ts';
 import { runDecode } from './decode.ts';
 import { MAX_DEMO_SLOTS, runDemo } from './demo.ts';
@@ -107,10 +107,7 @@ program
 program
   .command('probe')
   .description('what a back-end offers, and whether it acknowledges what front-ends rely on')
-  .option(
-    '--command <cmd>',
-    "start a back-end: 'CMD {socket} {dir}'; it is ended afterwards. Without {socket}, --socket-path={socket} --shared-dir={dir} follow",
-  )
+  .option('--command <cmd>', `start a back-end, which is ended afterwards: ${COMMAND_FORM}`)
   .option('--socket <path>', 'where one listens')
   .option('--timeout <ms>', 'how long an answer may take', positive, 2000)
   .option('--json', 'one JSON object instead of text')
@@ -121,10 +118,7 @@ program
 program
   .command('conform')
   .description('run the conformance suite against a back-end; status 1 if it does not keep the specification')
-  .option(
-    '--command <cmd>',
-    "start a back-end, as often as needed: 'CMD {socket} {dir}'. Without {socket}, --socket-path={socket} --shared-dir={dir} follow",
-  )
+  .option('--command <cmd>', `start a back-end, as often as needed: ${COMMAND_FORM}`)
   .option('--socket <path>', 'where one listens that keeps running')
   .addOption(deviceOption('any'))
   .option('--only <id...>', 'these cases, or all below these names')
@@ -153,10 +147,7 @@ program
   .description(
     'memory slots of a back-end up to its limit and beyond, a storm of changes under I/O, kills; status 1 with a violation',
   )
-  .option(
-    '--command <cmd>',
-    "start a back-end, as often as needed: 'CMD {socket} {dir}'. Without {socket}, --socket-path={socket} --shared-dir={dir} follow",
-  )
+  .option('--command <cmd>', `start a back-end, as often as needed: ${COMMAND_FORM}`)
   .option('--socket <path>', 'where one listens')
   .addOption(deviceOption('fs'))
   .option('--overwrite', 'the disk of a back-end that listens (--device blk --socket) may be written')

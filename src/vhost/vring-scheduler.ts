@@ -35,7 +35,7 @@ const EARLY_BYTES = 128 * 1024;
 const EARLY_MAX_REQUEST = 256 * 1024;
 /** Looks at empty rings between two looks at the clock. */
 const LOOKS = 16;
-/** Chains and glances between two looks at the clock, which take a tenth of a small request, however soon the next one comes. */
+/** Chains and glances until the clock is looked at again, however soon the next one comes: that takes a tenth of a small request. */
 const UNTIMED = 16;
 /** Milliseconds after which kicks of other rings, and the socket, are looked for however busy the polled rings are. */
 const MAX_RUN_MS = 0.2;
